@@ -1,0 +1,36 @@
+# The serving image: no torch, no training code's dependencies, no root.
+#
+#   docker build -t headstock .
+#   docker run -p 8000:8000 -v headstock:/state headstock
+#
+# Backbones are added where torch is (`headstock backbone add`) and mounted or copied into
+# /state/backbones; the registry lies in /state too unless HEADSTOCK_DATABASE_URL says otherwise.
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY pyproject.toml requirements-serving.txt README.md LICENSE ./
+COPY backbone backbone
+COPY adapters adapters
+COPY training training
+COPY service service
+COPY headstock headstock
+RUN python -m venv /opt/headstock \
+    && /opt/headstock/bin/pip install --no-cache-dir -r requirements-serving.txt \
+    && /opt/headstock/bin/pip install --no-cache-dir --no-deps .
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --create-home headstock && install -d -o headstock /state
+COPY --from=build /opt/headstock /opt/headstock
+ENV PATH=/opt/headstock/bin:$PATH \
+    HEADSTOCK_HOME=/state \
+    HEADSTOCK_HOST=0.0.0.0 \
+    BENTOML_HOME=/state/bentoml \
+    BENTOML_DO_NOT_TRACK=True \
+    PYTHONUNBUFFERED=1
+USER headstock
+WORKDIR /state
+VOLUME /state
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+ENTRYPOINT ["headstock"]
+CMD ["serve"]

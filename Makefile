@@ -1,0 +1,45 @@
+# Two commands need nothing but Python 3.11 and pip: `make demo` and `make test`.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check bench lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
+
+setup: .venv/.ready ## Make .venv with everything: serving, training, demo, development
+
+.venv/.ready: pyproject.toml constraints.txt
+	@echo "Setting up .venv (once; about a minute) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "Headstock needs Python 3.11; call it with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[train,demo,dev]'
+	@touch $@
+
+demo: setup ## Two tenants on one backbone, from sample data to a hot swap, in three minutes
+	@$(BIN)/headstock demo
+
+serve: setup ## Keep a server up with the sample tenants
+	@$(BIN)/headstock demo --serve
+
+test: check ## Lint, types and all tests
+	@$(BIN)/pytest
+
+check: setup ## Lint and types alone
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup ## Measure what the README states, where the data sets are at hand
+	@$(BIN)/python -m benchmarks.banking77
+
+lock: ## Resolve all versions anew into constraints.txt
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --upgrade -e '.[train,demo,dev]'
+	@$(BIN)/python -m tools.lock
+
+clean: ## Remove the environment and all local state
+	@rm -rf .venv .headstock

@@ -1,0 +1,1 @@
+"""What an adapter is and where it is kept: file format, heads, registry."""

@@ -1,0 +1,91 @@
+"""The audit trail, which is also the change feed: one row for every change, in its transaction.
+
+Sequence numbers are in the order of commits because SQLite has one writer at a time. A database
+with several writers must take one lock for all writes, or a follower can miss a row.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import Connection, func, insert, select
+
+from adapters.registry.records import AuditRow, Change
+from adapters.registry.tables import audit
+
+Action = Literal[
+    "tenant.create",
+    "key.create",
+    "key.revoke",
+    "version.publish",
+    "release.set",
+    "release.rollback",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write transaction: its connection, its one moment (UTC), and the key id that acts."""
+
+    connection: Connection
+    at: datetime
+    actor: str
+
+    def log(
+        self,
+        action: Action,
+        tenant: str | None,
+        adapter: str | None = None,
+        **detail: str | int | list[str] | None,
+    ) -> None:
+        """Add the row of one change."""
+        self.connection.execute(
+            insert(audit).values(
+                at=self.at,
+                actor=self.actor,
+                action=action,
+                tenant=tenant,
+                adapter=adapter,
+                detail=json.dumps(detail, sort_keys=True),
+            )
+        )
+
+
+def head(connection: Connection) -> int:
+    """The highest sequence number, 0 before the first change."""
+    return connection.scalar(select(func.max(audit.c.seq))) or 0
+
+
+def changes_since(connection: Connection, seq: int, limit: int) -> list[Change]:
+    """The changes after `seq`, oldest first."""
+    query = select(audit.c.seq, audit.c.tenant).where(audit.c.seq > seq)
+    rows = connection.execute(query.order_by(audit.c.seq).limit(limit))
+    return [Change(*row) for row in rows]
+
+
+def list_audit(
+    connection: Connection, tenant: str | None, limit: int, before: int | None
+) -> list[AuditRow]:
+    """The newest rows first, of one tenant or of all, older than the row `before`."""
+    query = (
+        select(
+            audit.c.seq,
+            audit.c.at,
+            audit.c.actor,
+            audit.c.action,
+            audit.c.tenant,
+            audit.c.adapter,
+            audit.c.detail,
+        )
+        .order_by(audit.c.seq.desc())
+        .limit(limit)
+    )
+    if tenant is not None:
+        query = query.where(audit.c.tenant == tenant)
+    if before is not None:
+        query = query.where(audit.c.seq < before)
+    return [
+        AuditRow(seq, at, actor, action, owner, adapter, json.loads(detail))
+        for seq, at, actor, action, owner, adapter, detail in connection.execute(query)
+    ]

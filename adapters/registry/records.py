@@ -1,0 +1,134 @@
+"""What the registry answers with. Times are UTC; digests are sha256 as 64 hex digits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from adapters.registry.keys import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A customer."""
+
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """A key as it may be shown: all but its secret. `tenant` is None for an admin key."""
+
+    id: str
+    tenant: str | None
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable adapter file without its bytes; `size` is in bytes, `backbone` a digest."""
+
+    number: int
+    digest: str
+    backbone: str
+    size: int
+    manifest: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """What a publish brings: the file's bytes and what was read from them."""
+
+    digest: str
+    backbone: str
+    manifest: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Which version answers. `revision` grows by one a change; a rollback goes back to `parent`."""
+
+    revision: int
+    stable: int
+    parent: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A publish's outcome; `release` is the one now in force, None where there is none."""
+
+    version: Version
+    created: bool
+    release: Release | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """An adapter in a listing; `latest` is its highest version number."""
+
+    name: str
+    latest: int
+    release: Release | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One change: who did what to whom."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    tenant: str | None
+    adapter: str | None
+    detail: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of the change feed; a `tenant` of None means the admin keys."""
+
+    seq: int
+    tenant: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKey:
+    """A key that is not revoked, as authentication needs it."""
+
+    id: str
+    secret_sha256: str = field(repr=False)
+    scopes: tuple[Scope, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveRelease:
+    """An adapter's release, as routing needs it: the stable version with its digests."""
+
+    adapter: str
+    revision: int
+    number: int
+    digest: str
+    backbone: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantState:
+    """All that a server needs to authenticate and route one tenant; releases by adapter name."""
+
+    keys: tuple[LiveKey, ...]
+    releases: Mapping[str, ActiveRelease]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Tenants as they were at one moment: after change `seq` and before the next one."""
+
+    seq: int
+    tenants: Mapping[str, TenantState]
+    admin_keys: tuple[LiveKey, ...]

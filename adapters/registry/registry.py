@@ -1,0 +1,235 @@
+"""The registry's one door: every method is one transaction.
+
+The rules live beside their tables (`tenants`, `versions`, `releases`, `snapshot`, `audit`). Any
+method may raise RegistryUnavailable, and InvalidName for a name that breaks the naming rule.
+`actor` is the id of the key that acts, "admin" or "setup"; it goes into the audit trail.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from adapters.registry import audit, releases, snapshot, tenants, versions
+from adapters.registry.audit import Write
+from adapters.registry.database import Database
+from adapters.registry.records import (
+    AdapterInfo,
+    AuditRow,
+    Change,
+    KeyInfo,
+    NewVersion,
+    Published,
+    Release,
+    Snapshot,
+    Tenant,
+    Version,
+)
+
+Clock = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Registry:
+    """Tenants, keys, adapters, versions, releases and audit; safe to use from many threads."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str, *, clock: Clock = _now) -> Self:
+        """Open `sqlite:///PATH`, made where missing; `clock` returns aware datetimes.
+
+        Raises:
+            InvalidInput: not the URL of an SQLite file.
+            RegistryUnavailable: the file cannot be used, or a newer Headstock made it.
+        """
+        return cls(Database.open(url), clock)
+
+    def close(self) -> None:
+        """Close the connections; call it when no other thread uses the registry."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Tenants and keys
+
+    def create_tenant(self, name: str, *, actor: str) -> Tenant:
+        """Add a tenant; Conflict when the name is taken."""
+        with self._write(actor) as write:
+            return tenants.create_tenant(write, name)
+
+    def list_tenants(self) -> list[Tenant]:
+        """All tenants by name."""
+        with self._database.read() as connection:
+            return tenants.list_tenants(connection)
+
+    def create_key(
+        self, tenant: str, scopes: Collection[str], *, actor: str
+    ) -> tuple[KeyInfo, str]:
+        """Add a key; its text is known only now.
+
+        Raises:
+            InvalidInput: no scope, an unknown one, or admin.
+            NotFound: no such tenant.
+            Conflict: the tenant has two live keys.
+        """
+        with self._write(actor) as write:
+            return tenants.create_key(write, tenant, scopes)
+
+    def list_keys(self, tenant: str) -> list[KeyInfo]:
+        """A tenant's keys, revoked ones too, oldest first; NotFound without the tenant."""
+        with self._database.read() as connection:
+            return tenants.list_keys(connection, tenant)
+
+    def revoke_key(self, tenant: str, key_id: str, *, actor: str) -> None:
+        """End a key, once or again; NotFound when it is not this tenant's."""
+        with self._write(actor) as write:
+            tenants.revoke_key(write, tenant, key_id)
+
+    def ensure_admin_key(self) -> str | None:
+        """Make the admin key on first use and return its text; None when there is one."""
+        with self._write("setup") as write:
+            return tenants.ensure_admin_key(write)
+
+    # Adapters and versions
+
+    def publish(
+        self,
+        tenant: str,
+        adapter: str,
+        *,
+        digest: str,
+        backbone: str,
+        manifest: str,
+        content: bytes,
+        activate: bool,
+        actor: str,
+    ) -> Published:
+        """Add a version, and the adapter with its first; the same bytes again are the same version.
+
+        With `activate` it answers from now on. Without, an adapter's first version leaves it
+        with no release.
+
+        Raises:
+            InvalidInput: a digest is malformed, or not that of the content.
+            NotFound: no such tenant.
+        """
+        new = NewVersion(digest, backbone, manifest, content)
+        versions.check_new(new)
+        with self._write(actor) as write:
+            row = versions.ensure_adapter(write, tenant, adapter)
+            version, created = versions.add(write, row, new)
+            if activate:
+                release = releases.set_stable(write, row, version.number, None)
+                return Published(version, created, release)
+            return Published(version, created, releases.current(write.connection, row))
+
+    def list_adapters(self, tenant: str) -> list[AdapterInfo]:
+        """A tenant's adapters by name; NotFound without the tenant."""
+        with self._database.read() as connection:
+            return versions.list_adapters(connection, tenant)
+
+    def list_versions(self, tenant: str, adapter: str) -> list[Version]:
+        """An adapter's versions, oldest first; NotFound without the adapter."""
+        with self._database.read() as connection:
+            row = versions.find_adapter(connection, tenant, adapter)
+            return versions.list_versions(connection, row)
+
+    def get_version(self, tenant: str, adapter: str, number: int) -> Version:
+        """One version; NotFound without it."""
+        with self._database.read() as connection:
+            row = versions.find_adapter(connection, tenant, adapter)
+            return versions.get_version(connection, row, number)
+
+    def read_content(self, digest: str) -> bytes:
+        """A version's bytes, verified; NotFound without them, whoever's they are.
+
+        Who may read them is the caller's question: this asks for no tenant.
+        """
+        with self._database.read() as connection:
+            return versions.read_content(connection, digest)
+
+    # Releases
+
+    def get_release(self, tenant: str, adapter: str) -> Release | None:
+        """The release in force, None before the first; NotFound without the adapter."""
+        with self._database.read() as connection:
+            return releases.current(connection, versions.find_adapter(connection, tenant, adapter))
+
+    def set_release(
+        self,
+        tenant: str,
+        adapter: str,
+        stable: int,
+        *,
+        expected_revision: int | None = None,
+        actor: str,
+    ) -> Release:
+        """Let version `stable` answer; nothing changes where it does already.
+
+        Raises:
+            NotFound: no such adapter or version.
+            StaleRevision: `expected_revision` is given (0: no release yet) and not the present one.
+        """
+        with self._write(actor) as write:
+            row = versions.find_adapter(write.connection, tenant, adapter)
+            return releases.set_stable(write, row, stable, expected_revision)
+
+    def rollback(
+        self, tenant: str, adapter: str, *, expected_revision: int | None = None, actor: str
+    ) -> Release:
+        """Go back to the version that answered before; again, to the one before that.
+
+        Raises:
+            NotFound: no such adapter.
+            StaleRevision: as `set_release`.
+            Conflict: there is nothing to go back to.
+        """
+        with self._write(actor) as write:
+            row = versions.find_adapter(write.connection, tenant, adapter)
+            return releases.rollback(write, row, expected_revision)
+
+    # Following
+
+    def head(self) -> int:
+        """The sequence number of the newest change, 0 before the first."""
+        with self._database.read() as connection:
+            return audit.head(connection)
+
+    def changes_since(self, seq: int, limit: int) -> list[Change]:
+        """At most `limit` changes after `seq`, oldest first."""
+        with self._database.read() as connection:
+            return audit.changes_since(connection, seq, limit)
+
+    def read_tenants(self, names: Collection[str] | None = None) -> Snapshot:
+        """Keys and releases of the tenants `names`, or of all, at one moment."""
+        with self._database.read() as connection:
+            return snapshot.read(connection, names)
+
+    def list_audit(
+        self, tenant: str | None = None, *, limit: int = 100, before: int | None = None
+    ) -> list[AuditRow]:
+        """The audit trail, newest first: of one tenant or of all, older than the row `before`."""
+        with self._database.read() as connection:
+            return audit.list_audit(connection, tenant, limit, before)
+
+    @contextmanager
+    def _write(self, actor: str) -> Iterator[Write]:
+        with self._database.write() as connection:
+            # Asked under the write lock: times are in the order of the changes.
+            yield Write(connection, self._clock().astimezone(UTC), actor)

@@ -1,0 +1,133 @@
+"""Tenants and keys: the queries and the rules."""
+
+from collections.abc import Collection
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+
+from adapters.errors import Conflict, NotFound
+from adapters.names import check_name
+from adapters.registry.audit import Write
+from adapters.registry.keys import (
+    SCOPES,
+    Scope,
+    check_tenant_scopes,
+    is_key_id,
+    new_key,
+    secret_digest,
+)
+from adapters.registry.records import KeyInfo, LiveKey, Tenant
+from adapters.registry.tables import keys, tenants
+
+# Two, so that a key can be replaced with no moment in which none works; no third, so that old
+# ones do not pile up.
+MAX_LIVE_KEYS = 2
+
+
+def create_tenant(write: Write, name: str) -> Tenant:
+    """Add a tenant; Conflict when the name is taken."""
+    check_name("tenant", name)
+    if write.connection.scalar(select(tenants.c.id).where(tenants.c.name == name)) is not None:
+        raise Conflict(f"there is a tenant {name} already")
+    write.connection.execute(insert(tenants).values(name=name, created_at=write.at))
+    write.log("tenant.create", name)
+    return Tenant(name, write.at)
+
+
+def list_tenants(connection: Connection) -> list[Tenant]:
+    """All tenants by name."""
+    query = select(tenants.c.name, tenants.c.created_at).order_by(tenants.c.name)
+    return [Tenant(*row) for row in connection.execute(query)]
+
+
+def tenant_id(connection: Connection, name: str) -> int:
+    """The row of a tenant; NotFound when there is none."""
+    check_name("tenant", name)
+    found = connection.scalar(select(tenants.c.id).where(tenants.c.name == name))
+    if found is None:
+        raise NotFound(f"there is no tenant {name}")
+    return found
+
+
+def create_key(write: Write, tenant: str, scopes: Collection[str]) -> tuple[KeyInfo, str]:
+    """Add a key and return its text, which is known only now; Conflict at the limit."""
+    checked = check_tenant_scopes(scopes)
+    owner = tenant_id(write.connection, tenant)
+    live = select(func.count()).where(keys.c.tenant_id == owner, keys.c.revoked_at.is_(None))
+    if write.connection.scalars(live).one() >= MAX_LIVE_KEYS:
+        raise Conflict(
+            f"tenant {tenant} has {MAX_LIVE_KEYS} live keys already: revoke one of them first"
+        )
+    return _insert_key(write, tenant, owner, checked)
+
+
+def ensure_admin_key(write: Write) -> str | None:
+    """Make an admin key and return its text; None when there is one already."""
+    live = select(keys.c.id).where(keys.c.tenant_id.is_(None), keys.c.revoked_at.is_(None))
+    if write.connection.scalar(live.limit(1)) is not None:
+        return None
+    return _insert_key(write, None, None, ("admin",))[1]
+
+
+def list_keys(connection: Connection, tenant: str) -> list[KeyInfo]:
+    """A tenant's keys, revoked ones too, oldest first."""
+    owned = keys.c.tenant_id == tenant_id(connection, tenant)
+    query = (
+        select(keys.c.id, keys.c.scopes, keys.c.created_at, keys.c.revoked_at)
+        .where(owned)
+        .order_by(keys.c.created_at, keys.c.id)
+    )
+    return [
+        KeyInfo(key_id, tenant, read_scopes(scopes), created_at, revoked_at)
+        for key_id, scopes, created_at, revoked_at in connection.execute(query)
+    ]
+
+
+def revoke_key(write: Write, tenant: str, key_id: str) -> None:
+    """End a key; nothing changes when it was revoked before. NotFound when it is not theirs."""
+    owned = (keys.c.id == key_id) & (keys.c.tenant_id == tenant_id(write.connection, tenant))
+    query = select(keys.c.revoked_at).where(owned)
+    found = write.connection.execute(query).one_or_none() if is_key_id(key_id) else None
+    if found is None:
+        raise NotFound(f"tenant {tenant} has no such key")
+    if found[0] is None:
+        write.connection.execute(update(keys).where(owned).values(revoked_at=write.at))
+        write.log("key.revoke", tenant, key=key_id)
+
+
+def live_keys(
+    connection: Connection, where: ColumnElement[bool]
+) -> list[tuple[str | None, LiveKey]]:
+    """The keys that are not revoked, each with its tenant's name."""
+    query = (
+        select(tenants.c.name, keys.c.id, keys.c.secret_sha256, keys.c.scopes)
+        .select_from(keys.outerjoin(tenants, tenants.c.id == keys.c.tenant_id))
+        .where(keys.c.revoked_at.is_(None), where)
+        .order_by(keys.c.created_at, keys.c.id)
+    )
+    return [
+        (name, LiveKey(key_id, digest, read_scopes(scopes)))
+        for name, key_id, digest, scopes in connection.execute(query)
+    ]
+
+
+def read_scopes(stored: str) -> tuple[Scope, ...]:
+    """The scopes of a stored row."""
+    present = stored.split(",")
+    return tuple(scope for scope in SCOPES if scope in present)
+
+
+def _insert_key(
+    write: Write, tenant: str | None, owner: int | None, scopes: tuple[Scope, ...]
+) -> tuple[KeyInfo, str]:
+    key = new_key()
+    write.connection.execute(
+        insert(keys).values(
+            id=key.id,
+            tenant_id=owner,
+            secret_sha256=secret_digest(key.secret),
+            scopes=",".join(scopes),
+            created_at=write.at,
+        )
+    )
+    write.log("key.create", tenant, key=key.id, scopes=list(scopes))
+    return KeyInfo(key.id, tenant, scopes, write.at, None), key.text

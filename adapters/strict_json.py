@@ -1,0 +1,29 @@
+"""JSON with one meaning: no doubled keys, no NaN, no nesting that exhausts the stack."""
+
+import json
+from typing import Any
+
+
+def strict_json(text: str | bytes) -> Any:
+    """Parse JSON strictly.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, a doubled key, NaN or Infinity, or nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_distinct_keys, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"key {key[:80]!a} stands twice")
+        content[key] = value
+    return content
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

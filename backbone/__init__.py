@@ -1,0 +1,18 @@
+"""What a frozen backbone is, shared to the bit by serving and training. Imports nothing of ours."""
+
+from backbone.errors import BackboneError, BackboneNotFound
+from backbone.manifest import Manifest
+from backbone.package import find_backbone, list_backbones, load_backbone
+from backbone.runtime import Backbone
+from backbone.text import TextRow
+
+__all__ = [
+    "Backbone",
+    "BackboneError",
+    "BackboneNotFound",
+    "Manifest",
+    "TextRow",
+    "find_backbone",
+    "list_backbones",
+    "load_backbone",
+]

@@ -1,0 +1,98 @@
+"""Surgery on ONNX graphs: naming features, stable pooling, stripping what is not the model.
+
+Works on the ONNX file, never on torch code, so that every source is treated alike. Needs the
+`onnx` package, which the serving installation does not have: nothing that serves imports this.
+"""
+
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from backbone.errors import BackboneError
+
+Pooling = Literal["mean", "cls"]
+
+
+def strip_provenance(model: onnx.ModelProto) -> None:
+    """Remove stack traces, doc strings and paths of the exporting machine.
+
+    The same weights exported by the same versions are then the same bytes everywhere.
+    """
+    del model.metadata_props[:]
+    model.doc_string = ""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in [graph, *graph.node, *graph.input, *graph.output, *graph.initializer]:
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def expose(model: onnx.ModelProto, tensor: str, feature: str, dims: tuple[str | int, ...]) -> None:
+    """Make a tensor inside the graph the output `feature`, float32 with the given dims.
+
+    Raises:
+        BackboneError: no tensor of that name.
+    """
+    graph = model.graph
+    outputs = [output.name for output in graph.output]
+    if tensor not in {name for node in graph.node for name in node.output} | set(outputs):
+        raise BackboneError(
+            f"the graph has no tensor {tensor!r} to tap as {feature!r}; its outputs are {outputs}"
+        )
+    kept = [output for output in graph.output if output.name != feature]
+    if tensor != feature:
+        graph.node.append(helper.make_node("Identity", [tensor], [feature], name=f"tap_{feature}"))
+    del graph.output[:]
+    graph.output.extend(kept)
+    graph.output.append(helper.make_tensor_value_info(feature, TensorProto.FLOAT, dims))
+
+
+def keep_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
+    """Drop all outputs but `names`, so that no run computes what nobody reads."""
+    kept = {output.name: output for output in model.graph.output}
+    del model.graph.output[:]
+    model.graph.output.extend(kept[name] for name in names)
+
+
+def add_pooling(model: onnx.ModelProto, width: int, pooling: Pooling) -> None:
+    """Add the output `pooled` [n, d] from `tokens` [n, t, d] and `attention_mask` [n, t]."""
+    nodes = _mean_nodes() if pooling == "mean" else _cls_nodes()
+    constants = {"pool_0": [0], "pool_1": [1], "pool_twice": [1, 2, 1]}
+    used = {name for node in nodes for name in node.input}
+    for name in sorted(used & constants.keys()):
+        value = np.array(constants[name], dtype=np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    model.graph.node.extend(nodes)
+    pooled = helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["n", width])
+    model.graph.output.append(pooled)
+
+
+def _mean_nodes() -> list[onnx.NodeProto]:
+    """Masked mean as a matrix product with the mask.
+
+    The mask stands in two equal rows: with one, ONNX Runtime takes a matrix-vector kernel whose
+    order of summation depends on the padded length, and a row's bits change with its neighbours
+    (seen in a quarter of the cases; never with two rows or more).
+    """
+    node = helper.make_node
+    return [
+        node("Cast", ["attention_mask"], ["pool_mask"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["pool_mask", "pool_1"], ["pool_row"]),
+        node("Expand", ["pool_row", "pool_twice"], ["pool_rows"]),
+        node("MatMul", ["pool_rows", "tokens"], ["pool_sums"]),
+        node("Slice", ["pool_sums", "pool_0", "pool_1", "pool_1"], ["pool_first"]),
+        node("Squeeze", ["pool_first", "pool_1"], ["pool_sum"]),
+        node("ReduceSum", ["pool_mask", "pool_1"], ["pool_count"], keepdims=1),
+        node("Div", ["pool_sum", "pool_count"], ["pooled"]),
+    ]
+
+
+def _cls_nodes() -> list[onnx.NodeProto]:
+    """The first token's vector."""
+    node = helper.make_node
+    return [
+        node("Slice", ["tokens", "pool_0", "pool_1", "pool_1"], ["pool_first"]),
+        node("Squeeze", ["pool_first", "pool_1"], ["pooled"]),
+    ]

@@ -1,0 +1,80 @@
+"""`backbone.json`: what a backbone folder holds, and the digest that names it everywhere."""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backbone.errors import BackboneError
+
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+MANIFEST_FILE = "backbone.json"
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_NAME = r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"
+Name = Annotated[str, Field(pattern=f"^{_NAME}$")]
+
+
+def check_backbone_name(name: str) -> None:
+    """A backbone's name is its folder's name. Raises BackboneError."""
+    if not re.fullmatch(_NAME, name, re.ASCII):
+        raise BackboneError(
+            f"backbone name {name[:80]!a} is not valid: use 1 to 63 of a-z, 0-9 and inner . _ -"
+        )
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Source(_Part):
+    """Where the weights come from, for licence and audit."""
+
+    kind: Literal["huggingface", "folder", "onnx"]
+    id: str
+    revision: str | None = None
+    license: str | None = None
+    weights_sha256: Digest
+
+
+class TextPreprocessing(_Part):
+    """Text to token ids: truncated to `max_length` tokens, padded on the right in a batch."""
+
+    kind: Literal["text"] = "text"
+    max_length: Annotated[int, Field(ge=1)]
+    pad_id: Annotated[int, Field(ge=0)]
+
+
+class Feature(_Part):
+    """A named output. `dims`: "n" rows, "t" tokens, or a fixed width."""
+
+    dims: tuple[Literal["n", "t"] | int, ...]
+
+
+class Manifest(_Part):
+    """The manifest of one backbone in one precision."""
+
+    format: Literal[1] = 1
+    name: Name
+    modality: Literal["text"] = "text"
+    precision: Literal["fp32"] = "fp32"
+    source: Source
+    preprocessing: TextPreprocessing
+    features: dict[str, Feature]
+    files: dict[str, Digest]
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the canonical manifest less its name: names are local, content is not."""
+        content = self.model_dump(mode="json", exclude={"name"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+    def width(self, feature: str) -> int:
+        """The last dimension of a feature. Raises KeyError if the backbone has no such feature."""
+        width = self.features[feature].dims[-1]
+        assert isinstance(width, int), "the last dimension of a feature is fixed"
+        return width

@@ -1,0 +1,99 @@
+"""Backbone folders on disk: written whole or not at all, verified when loaded."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from backbone.errors import BackboneError, BackboneNotFound
+from backbone.manifest import MANIFEST_FILE, Manifest
+from backbone.runtime import Backbone
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's content, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_backbone(
+    root: Path,
+    files: Mapping[str, Path],
+    make_manifest: Callable[[dict[str, str]], Manifest],
+    check: Callable[[Backbone], None],
+) -> Backbone:
+    """Copy `files` (name in the folder -> path) into a new backbone folder and check it.
+
+    `make_manifest` gets the sha256 of each file. The folder appears under its name only after
+    `check` passed; a backbone of that name that was there before is replaced.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=root))
+    try:
+        for name, path in files.items():
+            shutil.copyfile(path, staging / name)
+        manifest = make_manifest({name: file_sha256(staging / name) for name in files})
+        (staging / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+        check(load_backbone(staging))
+        target = root / manifest.name
+        if target.exists():
+            shutil.rmtree(target)
+        staging.chmod(0o755)  # mkdtemp's 0700 would keep other users of the machine out
+        staging.rename(target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return load_backbone(target)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a backbone folder, unverified against its files."""
+    path = folder / MANIFEST_FILE
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BackboneNotFound(f"{folder} is not a backbone: it has no {MANIFEST_FILE}") from error
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise BackboneError(f"{path} is not a valid manifest: {error}") from error
+
+
+def load_backbone(folder: Path) -> Backbone:
+    """Verify the sha256 of every file, then load.
+
+    Raises:
+        BackboneNotFound: no backbone there.
+        BackboneError: a file is missing or is not the one that the manifest names.
+    """
+    manifest = read_manifest(folder)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise BackboneError(f"{folder}: the file {name!r} of the manifest is missing")
+        if file_sha256(path) != expected:
+            raise BackboneError(
+                f"{path} is not the file that was added: its sha256 differs from the manifest's; "
+                "add the backbone again"
+            )
+    return Backbone(folder, manifest)
+
+
+def list_backbones(root: Path) -> list[Manifest]:
+    """The manifests of all backbones under `root`, by name."""
+    folders = sorted(path.parent for path in root.glob(f"[!.]*/{MANIFEST_FILE}"))
+    return [read_manifest(folder) for folder in folders]
+
+
+def find_backbone(root: Path, name: str) -> Path:
+    """The folder of the backbone `name`. Raises BackboneNotFound with the names that exist."""
+    folder = root / name
+    if Path(name).name != name or not (folder / MANIFEST_FILE).is_file():
+        known = ", ".join(manifest.name for manifest in list_backbones(root)) or "none yet"
+        raise BackboneNotFound(
+            f"no backbone {name!r} under {root} (added: {known}); add it with: "
+            f"headstock backbone add SOURCE --name {name}"
+        )
+    return folder

@@ -1,0 +1,65 @@
+"""Text preprocessing without torch: one text to one row of token ids, rows to padded arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from backbone.errors import BackboneError
+from backbone.manifest import TextPreprocessing
+
+IDS = "input_ids"
+MASK = "attention_mask"
+# The graph inputs that can be fed for a single text; anything else cannot be guessed.
+KNOWN_INPUTS = frozenset({IDS, MASK, "token_type_ids"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextRow:
+    """One preprocessed text: token ids [t], int64, 1 <= t <= max_length."""
+
+    ids: NDArray[np.int64]
+
+    @property
+    def length(self) -> int:
+        """Tokens, the unit in which batches are bounded."""
+        return len(self.ids)
+
+
+class TextPreprocessor:
+    """Tokenizes one text at a time, so that a row never depends on its neighbours."""
+
+    def __init__(self, tokenizer_file: Path, settings: TextPreprocessing) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise BackboneError(f"{tokenizer_file} is not a tokenizer file: {error}") from error
+        # The file's own padding and truncation are for other uses than ours.
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(settings.max_length)
+        self._pad_id = settings.pad_id
+
+    def row(self, text: str) -> TextRow:
+        """Token ids of `text`, special tokens included, cut at the backbone's max_length.
+
+        A tokenizer without special tokens gives nothing for an empty text: one padding token
+        stands in, since a row must have something to pool.
+        """
+        ids = self._tokenizer.encode(text).ids or [self._pad_id]
+        return TextRow(np.asarray(ids, dtype=np.int64))
+
+    def collate(
+        self, rows: Sequence[TextRow], inputs: Sequence[str]
+    ) -> dict[str, NDArray[np.int64]]:
+        """The graph's inputs for `rows`: arrays [n, t] with t the longest row."""
+        shape = (len(rows), max(row.length for row in rows))
+        ids = np.full(shape, self._pad_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for position, row in enumerate(rows):
+            ids[position, : row.length] = row.ids
+            mask[position, : row.length] = 1
+        arrays = {IDS: ids, MASK: mask}
+        return {name: arrays.get(name, np.zeros(shape, dtype=np.int64)) for name in inputs}

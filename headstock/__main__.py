@@ -1,0 +1,5 @@
+"""`python -m headstock`."""
+
+from headstock.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The commands, a file a subject. Each imports what it needs when it is called."""

@@ -1,0 +1,100 @@
+"""`headstock backbone`: add, list, show."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapters.errors import InvalidInput
+from headstock.commands.common import AsJson, settings
+from headstock.output import note, show_json, show_table, stderr
+
+backbone_app = typer.Typer(no_args_is_help=True, help="Frozen, shared models.")
+
+
+class Precision(StrEnum):
+    """How weights are kept."""
+
+    FP32 = "fp32"
+
+
+@backbone_app.command("add")
+def add(
+    source: Annotated[
+        str, typer.Argument(help="A Hugging Face id, a folder of that format, or an .onnx file.")
+    ],
+    name: Annotated[str, typer.Option(help="Local name of the backbone.")],
+    precision: Annotated[Precision, typer.Option(help="Precision.")] = Precision.FP32,
+    revision: Annotated[str | None, typer.Option(help="Revision on the hub.")] = None,
+    tap: Annotated[
+        list[str] | None,
+        typer.Option(help="ONNX file: FEATURE=TENSOR, with tokens or pooled as FEATURE."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="ONNX file: tokenizer.json, by default beside it.")
+    ] = None,
+    max_length: Annotated[int, typer.Option(help="ONNX file: most tokens of a text.", min=1)] = 256,
+    json: AsJson = False,
+) -> None:
+    """Add a backbone: exported, checked against its source, and proven stable in batches."""
+    from backbone.manifest import Manifest, check_backbone_name
+    from training import backbones, sources
+
+    root = settings().backbones_folder
+    check_backbone_name(name)
+    with stderr.status(f"adding {name}") as status:
+
+        def say(step: str) -> None:
+            status.update(f"{name}: {step} …")
+
+        if source.endswith(".onnx"):
+            options = backbones.OnnxOptions(tokenizer, _taps(tap or []), max_length)
+            added = backbones.add_from_onnx(Path(source), options, root, name, say)
+        else:
+            found = sources.resolve(source, revision)
+            added = backbones.add_from_folder(found.path, found.source, root, name, say)
+    manifest: Manifest = added.manifest
+    if json:
+        show_json({"digest": manifest.digest, **manifest.model_dump(mode="json")})
+    else:
+        features = ", ".join(f"{key} {list(each.dims)}" for key, each in manifest.features.items())
+        note(f"Added backbone {name} ({precision}): {features}; digest {manifest.digest[:12]}…")
+
+
+@backbone_app.command("list")
+def list_all(json: AsJson = False) -> None:
+    """List the backbones that were added."""
+    from backbone import list_backbones
+
+    found = list_backbones(settings().backbones_folder)
+    if json:
+        show_json({"backbones": [{"digest": m.digest, **m.model_dump(mode="json")} for m in found]})
+    else:
+        rows = [(m.name, m.modality, m.precision, m.source.id, m.digest[:12] + "…") for m in found]
+        show_table("Backbones", ("name", "modality", "precision", "source", "digest"), rows)
+
+
+@backbone_app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="The backbone's name.")], json: AsJson = False
+) -> None:
+    """Show one backbone's manifest, after checking its files."""
+    from headstock.commands.common import open_backbone
+
+    manifest = open_backbone(name).manifest
+    content = {"digest": manifest.digest, **manifest.model_dump(mode="json")}
+    if json:
+        show_json(content)
+    else:
+        show_table(name, ("field", "value"), list(content.items()))
+
+
+def _taps(values: list[str]) -> dict[str, str]:
+    taps = {}
+    for value in values:
+        feature, equals, tensor = value.partition("=")
+        if not equals:
+            raise InvalidInput(f"--tap {value!r} must be FEATURE=TENSOR")
+        taps[feature] = tensor
+    return taps

@@ -1,0 +1,100 @@
+"""What commands share: options, progress, the client, where things are."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from adapters.errors import InvalidInput
+from headstock.output import stderr
+
+if TYPE_CHECKING:
+    from backbone import Backbone
+    from headstock.client import Client
+    from service.settings import Settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Server = Annotated[
+    str, typer.Option(envvar="HEADSTOCK_SERVER", help="Address of the server.", metavar="URL")
+]
+Key = Annotated[
+    str,
+    typer.Option(envvar="HEADSTOCK_KEY", help="Key to use.", metavar="KEY", show_default=False),
+]
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+
+
+def connect(server: str, key: str) -> "Client":
+    """A client. Raises InvalidInput where no key is given."""
+    from headstock.client import Client
+
+    if not key:
+        raise InvalidInput(
+            "no key: set HEADSTOCK_KEY or give --key (the server prints an admin key at its first "
+            "start)"
+        )
+    return Client(server, key)
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """TENANT/ADAPTER to its parts. Raises InvalidInput, InvalidName."""
+    from adapters.names import check_name
+
+    tenant, slash, adapter = target.partition("/")
+    if not slash:
+        raise InvalidInput(f"{target!r} must be TENANT/ADAPTER")
+    return check_name("tenant", tenant), check_name("adapter", adapter)
+
+
+def settings() -> "Settings":
+    """The settings from the environment. Raises InvalidInput naming the variable."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidInput(f"HEADSTOCK_{name}: {first['msg']}") from error
+
+
+def open_backbone(name: str) -> "Backbone":
+    """An added backbone by its name, verified. Raises BackboneNotFound, BackboneError."""
+    from backbone import find_backbone, load_backbone
+
+    return load_backbone(find_backbone(settings().backbones_folder, name))
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Progress on standard error: call with a stage's name, get its `(done, total)` reporter."""
+    columns = (
+        TextColumn("{task.description:<18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=not stderr.is_terminal) as progress:
+
+        def stage(name: str) -> Callable[[int, int], None]:
+            task = progress.add_task(name, total=None)
+
+            def report(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            return report
+
+        yield stage

@@ -1,0 +1,159 @@
+"""`headstock train`, `evaluate`, `inspect`: offline, no server needed."""
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headstock.commands.common import AsJson, open_backbone, progress_bars, settings
+from headstock.output import note, show_json, show_table
+
+if TYPE_CHECKING:
+    from adapters.manifest import Estimate, Manifest, Measured
+
+Data = Annotated[Path, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")]
+File = Annotated[Path, typer.Argument(help="An adapter file.", metavar="FILE")]
+TextColumn = Annotated[str, typer.Option(help="Column with the texts.")]
+LabelColumn = Annotated[str, typer.Option(help="Column with the labels.")]
+SplitColumn = Annotated[str, typer.Option(help="Column with the split, where there is one.")]
+TrainSplit = Annotated[str, typer.Option(help="The split to train on.")]
+TestSplit = Annotated[str, typer.Option(help="The split to measure on.")]
+
+
+def train(
+    data: Data,
+    backbone: Annotated[str, typer.Option(help="Name of an added backbone.")],
+    output: Annotated[Path, typer.Option(help="The adapter file to write.")],
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    split_column: SplitColumn = "split",
+    train_split: TrainSplit = "train",
+    test_split: TestSplit = "test",
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0)] = 0,
+    json: AsJson = False,
+) -> None:
+    """Train an adapter from labelled rows and measure it."""
+    from adapters.container import write_file
+    from training.features import FeatureCache
+    from training.job import Columns, check_output
+    from training.train import train_adapter
+
+    check_output(output)
+    columns = Columns(text_column, label_column, split_column, train_split, test_split)
+    with progress_bars() as stage:
+        result = train_adapter(
+            data,
+            columns,
+            open_backbone(backbone),
+            FeatureCache(settings().home / "features.sqlite"),
+            seed,
+            stage,
+        )
+    write_file(output, result.content)
+    for warning in result.warnings:
+        note(f"Note: {warning}")
+    if json:
+        content = {"file": str(output), "digest": result.digest, "warnings": result.warnings}
+        show_json({**content, "manifest": result.manifest.model_dump(mode="json")})
+    else:
+        _show_measured(result.manifest)
+        note(f"Wrote {output} ({len(result.content):,} bytes, sha256 {result.digest[:12]}…).")
+
+
+def evaluate(
+    file: File,
+    data: Data,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    split_column: SplitColumn = "split",
+    train_split: TrainSplit = "train",
+    test_split: TestSplit = "test",
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write a JSON line a test row: label and score.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Measure an adapter on labelled rows, exactly as a server would answer them."""
+    from adapters.container import write_file
+    from training.evaluate import evaluate_adapter, read_adapter_file
+    from training.features import FeatureCache
+    from training.job import Columns, check_output
+
+    if predictions is not None:
+        check_output(predictions)
+    adapter = read_adapter_file(file)
+    columns = Columns(text_column, label_column, split_column, train_split, test_split)
+    with progress_bars() as stage:
+        result = evaluate_adapter(
+            adapter,
+            data,
+            columns,
+            settings().backbones_folder,
+            FeatureCache(settings().home / "features.sqlite"),
+            stage,
+        )
+    if predictions is not None:
+        lines = (
+            json_module.dumps({"label": label, "score": score}, ensure_ascii=False)
+            for label, score in result.predictions
+        )
+        write_file(predictions, "".join(f"{line}\n" for line in lines).encode())
+    if json:
+        show_json({"file": str(file), "digest": adapter.digest, **result.measured.model_dump()})
+    else:
+        show_table(*_measured_table(result.measured))
+
+
+def inspect(file: File, json: AsJson = False) -> None:
+    """Check an adapter file in full and show what it says of itself."""
+    from training.evaluate import read_adapter_file
+
+    adapter = read_adapter_file(file)
+    manifest = adapter.manifest
+    content: dict[str, Any] = {
+        "digest": adapter.digest,
+        "bytes": adapter.size,
+        **manifest.model_dump(mode="json"),
+    }
+    if json:
+        show_json(content)
+        return
+    rows = [
+        ("digest", adapter.digest),
+        ("size", f"{adapter.size:,} bytes"),
+        ("task, head", f"{manifest.task}, {manifest.head}"),
+        ("backbone", manifest.backbone),
+        ("feature", f"{manifest.feature}, width {adapter.width}"),
+        ("labels", f"{len(manifest.labels)}: {', '.join(manifest.labels[:20])}"),
+        ("temperature", f"{manifest.calibration.temperature:.4g}"),
+    ]
+    if manifest.training is not None:
+        rows.append(("trained on", f"{manifest.training.rows} rows, seed {manifest.training.seed}"))
+        rows.append(("settings", json_module.dumps(manifest.training.settings)))
+    show_table(str(file), ("field", "value"), rows)
+    if manifest.measured is not None:
+        _show_measured(manifest)
+
+
+def _show_measured(manifest: "Manifest") -> None:
+    if manifest.measured is not None:
+        show_table(*_measured_table(manifest.measured))
+
+
+def _measured_table(measured: "Measured") -> tuple[str, list[str], list[list[str]]]:
+    """Metrics as rows, the adapter and its baselines as columns."""
+    columns = {"adapter": measured.adapter, **measured.baselines}
+    rows = []
+    for metric in measured.adapter:
+        cells = []
+        for estimates in columns.values():
+            found = estimates.get(metric)
+            cells.append(_interval(found) if found else "")
+        rows.append([metric.replace("_", " "), *cells])
+    title = f"Measured on {measured.rows} test rows (95 % confidence intervals)"
+    return title, ["metric", *columns], rows
+
+
+def _interval(estimate: "Estimate") -> str:
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

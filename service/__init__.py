@@ -1,0 +1,15 @@
+"""Request to answer: BentoML shell, HTTP, routing, engine, metrics.
+
+`bentoml serve service:Headstock` finds the service here; it is imported only when asked for, so
+that bentoml stays out of everything else.
+"""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Headstock":
+        from service.app import Headstock
+
+        return Headstock
+    raise AttributeError(f"module 'service' has no attribute {name!r}")

@@ -1,0 +1,79 @@
+"""Who is asking, and what for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from adapters.errors import MissingScope, NotFound, Unauthenticated
+from adapters.names import check_name
+from adapters.registry import parse_key, same_digest, secret_digest
+from service.directory import Directory
+
+Scope = Literal["predict", "publish", "admin", "any"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A key's holder. `tenant` is None for admin keys, which may act for every tenant."""
+
+    key_id: str
+    tenant: str | None
+    scopes: frozenset[str]
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this is an operator's key."""
+        return self.tenant is None and "admin" in self.scopes
+
+
+class Keyring:
+    """Checks keys against the directory, and against the admin key of the settings if there is one.
+
+    An admin key in the settings stands in place of the one made at first start.
+    """
+
+    def __init__(self, directory: Directory, admin_key: str | None) -> None:
+        self._directory = directory
+        self._admin_digest = None if admin_key is None else secret_digest(admin_key)
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """The principal of an `Authorization` header. Raises Unauthenticated."""
+        scheme, _, text = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not text:
+            raise Unauthenticated("send a key as 'Authorization: Bearer <key>'")
+        principal = self._principal(text.strip())
+        if principal is None:
+            raise Unauthenticated("the key is not valid: unknown, mistyped or revoked")
+        return principal
+
+    def _principal(self, text: str) -> Principal | None:
+        admin = self._admin_digest
+        if admin is not None and same_digest(secret_digest(text), admin):
+            return Principal("admin", None, frozenset({"admin"}))
+        parsed = parse_key(text)
+        found = parsed and self._directory.key(parsed[0])
+        if not parsed or not found:
+            return None
+        tenant, key = found
+        if not same_digest(secret_digest(parsed[1]), key.secret_sha256):
+            return None
+        if tenant is None and admin is not None:
+            return None
+        return Principal(key.id, tenant, frozenset(key.scopes))
+
+
+def authorize(principal: Principal, tenant: str | None, scope: Scope) -> None:
+    """Let `principal` do what needs `scope`, on `tenant`'s things where the path names one.
+
+    Raises:
+        InvalidName: no tenant can have this name.
+        NotFound: another tenant's, told apart from "does not exist" by nobody.
+        MissingScope: its own, and the key lacks the scope.
+    """
+    if tenant is not None:
+        check_name("tenant", tenant)
+    if principal.is_admin:
+        return
+    if tenant is not None and tenant != principal.tenant:
+        raise NotFound(f"no tenant {tenant!r}")
+    if scope != "any" and scope not in principal.scopes:
+        raise MissingScope(f"this needs a key with the scope {scope!r}")

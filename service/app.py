@@ -1,0 +1,78 @@
+"""The BentoML shell: the one file that imports bentoml. It starts the runtime and mounts HTTP.
+
+`bentoml serve service:Headstock` and `headstock serve` both end up here. The parent process of
+bentoml imports this module too, so nothing is opened, read or started at import.
+"""
+
+import os
+
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+# BentoML sets this before it imports the service, and prometheus-client would then keep every
+# metric in files shared between processes. There is one worker, and its metrics are its own.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+import bentoml
+import threadpoolctl
+from starlette.types import Receive, Scope, Send
+
+from adapters.errors import HeadstockError
+from backbone import BackboneError
+from service.http import build_http_app
+from service.runtime import Runtime
+from service.settings import Settings
+
+_settings = Settings()
+_http = build_http_app()
+
+
+async def _mounted(scope: Scope, receive: Receive, send: Send) -> None:
+    """A plain ASGI function: bentoml takes every path below "/" to it, unknown ones included.
+
+    A Starlette app would be asked route by route, and bentoml would answer the rest in its way.
+    """
+    await _http(scope, receive, send)
+
+
+@bentoml.service(
+    name="headstock",
+    workers=1,  # a process is a replica: scale by processes or pods
+    http={"host": _settings.host, "port": _settings.port},
+    traffic={"timeout": 10},  # its timers live as long as the timeout: a long one leaks memory
+    metrics={"enabled": False},  # labelled with raw paths, so without bound; /metrics is ours
+    logging={"access": {"enabled": False}},  # lets a path forge log lines
+    tracing={"excluded_urls": ".*"},  # costs 300 µs a call
+)
+@bentoml.asgi_app(_mounted, path="/")
+class Headstock:
+    """One backbone, a model of its own for every tenant."""
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check() -> None:
+        """Runs in the parent, before there is a worker: what cannot start ends here.
+
+        bentoml would start a worker that fails again and again, for ever.
+        """
+        try:
+            Runtime.check(_settings)
+        except (HeadstockError, BackboneError) as error:
+            raise bentoml.exceptions.BentoMLException(str(error)) from error
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]  # bentoml types it so
+    async def start(self) -> None:
+        """Load, open, wire; an error here ends the worker with its reason."""
+        # Matrix products are small and many: BLAS threads would only get in each other's way.
+        threadpoolctl.threadpool_limits(limits=1, user_api="blas")
+        self.runtime: Runtime | None = await Runtime.start(_settings)
+        _http.state.runtime = self.runtime
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml types it so
+    async def stop(self) -> None:
+        """Called when no request is under way any more."""
+        runtime, self.runtime = self.runtime, None
+        if runtime is not None:
+            await runtime.stop()
+
+    async def __is_ready__(self) -> bool:
+        """`/readyz`: started, and not stopping."""
+        return getattr(self, "runtime", None) is not None

@@ -1,0 +1,63 @@
+"""What answering needs, in memory: keys and releases. No request waits for the database."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from adapters.errors import NotFound
+from adapters.registry import ActiveRelease, LiveKey, Snapshot, TenantState
+
+_NOBODY = TenantState(keys=(), releases={})
+
+
+class Directory:
+    """Keys and releases of all tenants as of one sequence number. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.seq = -1
+        self._tenants: dict[str, TenantState] = {}
+        self._keys: dict[str, tuple[str, LiveKey]] = {}
+        self._admin_keys: dict[str, LiveKey] = {}
+        self._uses: Counter[str] = Counter()
+
+    def key(self, key_id: str) -> tuple[str | None, LiveKey] | None:
+        """A live key and its tenant (None: an admin key)."""
+        admin = self._admin_keys.get(key_id)
+        return (None, admin) if admin is not None else self._keys.get(key_id)
+
+    def release(self, tenant: str, adapter: str) -> ActiveRelease:
+        """The release that answers for an adapter. Raises NotFound."""
+        state = self._tenants.get(tenant)
+        if state is None:
+            raise NotFound(f"no tenant {tenant!r}")
+        release = state.releases.get(adapter)
+        if release is None:
+            raise NotFound(f"tenant {tenant!r} has no adapter {adapter!r} with a released version")
+        return release
+
+    def releases(self, tenant: str) -> Mapping[str, ActiveRelease]:
+        """All releases of a tenant, by adapter; empty for an unknown tenant."""
+        return self._tenants.get(tenant, _NOBODY).releases
+
+    def is_released(self, digest: str) -> bool:
+        """Whether any release names this version."""
+        return self._uses[digest] > 0
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Take over the tenants of a snapshot; tenants are never removed, so others stay."""
+        self._admin_keys = {key.id: key for key in snapshot.admin_keys}
+        for name, state in snapshot.tenants.items():
+            self._put(name, state)
+        self.seq = snapshot.seq
+
+    def _put(self, tenant: str, state: TenantState) -> None:
+        old = self._tenants.get(tenant, _NOBODY)
+        for key in old.keys:
+            self._keys.pop(key.id, None)
+        self._uses.subtract(release.digest for release in old.releases.values())
+        self._uses.update(release.digest for release in state.releases.values())
+        for release in old.releases.values():
+            if not self._uses[release.digest]:
+                del self._uses[release.digest]
+        for key in state.keys:
+            self._keys[key.id] = (tenant, key)
+        self._tenants[tenant] = state

@@ -1,0 +1,79 @@
+"""The one table from the domain's errors to statuses. First match wins: subclasses stand first."""
+
+import logging
+from dataclasses import dataclass
+
+from adapters.errors import (
+    Conflict,
+    HeadstockError,
+    InvalidInput,
+    MissingScope,
+    NotFound,
+    Overloaded,
+    RegistryUnavailable,
+    StaleRevision,
+    TooLarge,
+    Unauthenticated,
+)
+from adapters.heads import HeadFailed
+
+logger = logging.getLogger(__name__)
+
+
+class InvalidJson(InvalidInput):
+    """The body is not the JSON that the route takes."""
+
+    code = "invalid-json"
+
+
+class TooSlow(HeadstockError):
+    """The body did not arrive in time."""
+
+    code = "too-slow"
+
+
+class MethodNotAllowed(HeadstockError):
+    """The path exists for other methods."""
+
+    code = "method-not-allowed"
+
+
+STATUS: tuple[tuple[type[HeadstockError], int, str], ...] = (
+    (InvalidJson, 400, "The body cannot be read"),
+    (TooSlow, 408, "Took too long"),
+    (TooLarge, 413, "Too large"),
+    (InvalidInput, 422, "Cannot be used as it is"),
+    (NotFound, 404, "Not found"),
+    (MethodNotAllowed, 405, "Method not allowed"),
+    (StaleRevision, 412, "Changed in the meantime"),
+    (Conflict, 409, "Contradicts the present state"),
+    (Unauthenticated, 401, "A valid key is needed"),
+    (MissingScope, 403, "The key does not allow this"),
+    (Overloaded, 503, "The server is full"),
+    (RegistryUnavailable, 503, "The registry cannot be reached"),
+    (HeadFailed, 500, "The adapter failed"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a client is told."""
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    retry_after_s: int | None = None
+
+
+def to_problem(error: Exception) -> Problem:
+    """The public side of an error. What is not meant for clients is logged and said in general."""
+    for kind, status, title in STATUS:
+        if isinstance(error, kind):
+            retry = 1 if status == 503 else None
+            if isinstance(error, Overloaded):
+                retry = error.retry_after_s
+            return Problem(status, error.code, title, str(error), retry)
+    logger.error("a request failed inside the server", exc_info=error)
+    detail = "the server failed on this request; its log has the reason"
+    return Problem(500, HeadstockError.code, "Internal error", detail)

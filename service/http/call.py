@@ -1,0 +1,137 @@
+"""One HTTP request as handlers see it: bounded, parsed strictly, with a known principal."""
+
+import asyncio
+import json
+import re
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from adapters.errors import InvalidInput, NotFound, TooLarge
+from adapters.strict_json import strict_json
+from service.access import Principal
+from service.errors import InvalidJson, Problem, TooSlow
+from service.runtime import Runtime
+
+Model = TypeVar("Model", bound=BaseModel)
+# Less than the 10 seconds of bentoml, whose answer would not be a problem document.
+_BODY_S = 8.0
+_ETAG = re.compile(r'(?:W/)?"(\d{1,15})"')
+_MOST_COMPLAINTS = 100  # to list more of them than this costs seconds, and nobody reads them
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose key has been checked; `principal` is None on routes that need no key."""
+
+    request: Request
+    runtime: Runtime
+    principal: Principal | None
+
+    @property
+    def actor(self) -> Principal:
+        """The principal, on routes that need a key."""
+        assert self.principal is not None, "the route table asks for a key on this route"
+        return self.principal
+
+    def path(self, name: str) -> str:
+        """A path parameter."""
+        value: str = self.request.path_params[name]
+        return value
+
+    def number(self, name: str) -> int:
+        """A path parameter that is a whole number; others name nothing. Raises NotFound."""
+        text = self.path(name)
+        if not re.fullmatch(r"[0-9]{1,15}", text):
+            raise NotFound(f"no version {text[:40]!r}: versions are numbered 1, 2, 3 …")
+        return int(text)
+
+    def flag(self, name: str) -> bool:
+        """A query parameter that is true or false, false by default. Raises InvalidInput."""
+        value = self.request.query_params.get(name, "false")
+        if value not in ("true", "false"):
+            raise InvalidInput(f"query parameter {name!r} must be true or false")
+        return value == "true"
+
+    def expected_revision(self) -> int | None:
+        """The revision of an `If-Match` header, None without one. Raises InvalidInput."""
+        header = self.request.headers.get("if-match")
+        if header is None or header.strip() == "*":
+            return None
+        match = _ETAG.fullmatch(header.strip())
+        if match is None:
+            raise InvalidInput('If-Match must be an ETag as the release gave it, such as "3"')
+        return int(match[1])
+
+    async def json(self, model: type[Model]) -> Model:
+        """The body as `model`. Raises InvalidJson, InvalidInput, TooLarge."""
+        body = await self.body(self.runtime.settings.max_body_bytes)
+        try:
+            strict_json(body.decode("utf-8"))  # of bytes, it would guess at UTF-16 too
+        except ValueError as error:
+            raise InvalidJson(f"the body is not JSON: {error}") from error
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as error:
+            raise _refusal(error) from error
+
+    async def body(self, limit: int) -> bytes:
+        """The raw body of at most `limit` bytes; more is refused unread. Raises TooLarge, TooSlow."""
+        announced = self.request.headers.get("content-length", "0")
+        parts: list[bytes] = []
+        size = int(announced) if announced.isdecimal() else 0
+        if size <= limit:
+            size = 0
+            try:
+                async with asyncio.timeout(_BODY_S):
+                    async for part in self.request.stream():
+                        size += len(part)
+                        if size > limit:
+                            break
+                        parts.append(part)
+            except TimeoutError:
+                raise TooSlow(f"the body was not there after {_BODY_S:g} seconds") from None
+            except ClientDisconnect:
+                raise InvalidInput("the client left before the end of the body") from None
+        if size > limit:
+            raise TooLarge(f"the body has more than the {limit} bytes that this route takes")
+        return b"".join(parts)
+
+
+def json_response(content: BaseModel, status: int = 200) -> Response:
+    """A model as a JSON response."""
+    return Response(content.model_dump_json(), status, media_type="application/json")
+
+
+def problem_response(problem: Problem) -> Response:
+    """An RFC 9457 problem document."""
+    headers = {}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(problem.retry_after_s)
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    content = {
+        "type": f"urn:headstock:problem:{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+    }
+    return JSONResponse(content, problem.status, headers, media_type="application/problem+json")
+
+
+def _refusal(error: ValidationError) -> InvalidInput:
+    """The first complaints with their place, without the input's text."""
+    if error.error_count() > _MOST_COMPLAINTS:
+        return InvalidInput(f"{error.error_count()} places of the body are not as they must be")
+    complaints = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = []
+    for each in complaints[:5]:
+        where = "/".join(json.dumps(part)[:80] for part in each["loc"]).replace('"', "") or "body"
+        lines.append(f"{where}: {each['msg']}")
+    # pydantic's parser is stricter still: no half of a surrogate pair, less nesting.
+    kind = InvalidJson if complaints[0]["type"] == "json_invalid" else InvalidInput
+    return kind("; ".join(lines))

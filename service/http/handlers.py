@@ -1,0 +1,140 @@
+"""A handler a route: unpack the call, ask the pipeline or the registry, pack the answer."""
+
+from starlette.responses import Response
+
+from service import schemas
+from service.http.call import Call, json_response
+
+
+async def create_tenant(call: Call) -> Response:
+    """Create a tenant."""
+    wanted = await call.json(schemas.NewTenant)
+    return json_response(
+        await call.runtime.control.create_tenant(wanted.name, call.actor.key_id), 201
+    )
+
+
+async def list_tenants(call: Call) -> Response:
+    """List tenants."""
+    return json_response(await call.runtime.control.list_tenants())
+
+
+async def create_key(call: Call) -> Response:
+    """Create a key of a tenant; its text is in this answer alone."""
+    wanted = await call.json(schemas.NewKeyRequest)
+    key = await call.runtime.control.create_key(
+        call.path("tenant"), wanted.scopes, call.actor.key_id
+    )
+    return json_response(key, 201)
+
+
+async def list_keys(call: Call) -> Response:
+    """List a tenant's keys, without their secrets."""
+    return json_response(await call.runtime.control.list_keys(call.path("tenant")))
+
+
+async def revoke_key(call: Call) -> Response:
+    """Revoke a key."""
+    await call.runtime.control.revoke_key(call.path("tenant"), call.path("key"), call.actor.key_id)
+    return Response(status_code=204)
+
+
+async def list_adapters(call: Call) -> Response:
+    """List a tenant's adapters."""
+    return json_response(await call.runtime.control.list_adapters(call.path("tenant")))
+
+
+async def upload_version(call: Call) -> Response:
+    """Upload an adapter file as a new version; the same bytes again are the same version."""
+    activate = call.flag("activate")
+    content = await call.body(call.runtime.settings.max_upload_bytes)
+    published = await call.runtime.control.publish(
+        call.path("tenant"), call.path("adapter"), content, activate, call.actor.key_id
+    )
+    return json_response(published, 201 if published.created else 200)
+
+
+async def list_versions(call: Call) -> Response:
+    """List an adapter's versions."""
+    return json_response(
+        await call.runtime.control.list_versions(call.path("tenant"), call.path("adapter"))
+    )
+
+
+async def get_version(call: Call) -> Response:
+    """Show one version with its manifest."""
+    return json_response(
+        await call.runtime.control.get_version(
+            call.path("tenant"), call.path("adapter"), call.number("version")
+        )
+    )
+
+
+async def read_file(call: Call) -> Response:
+    """Download the file of one version."""
+    digest, content = await call.runtime.control.read_file(
+        call.path("tenant"), call.path("adapter"), call.number("version")
+    )
+    headers = {"ETag": f'"{digest}"'}
+    return Response(content, headers=headers, media_type="application/octet-stream")
+
+
+async def get_release(call: Call) -> Response:
+    """Show which version answers."""
+    return _release(
+        await call.runtime.control.get_release(call.path("tenant"), call.path("adapter"))
+    )
+
+
+async def set_release(call: Call) -> Response:
+    """Let another version answer; with If-Match, only if nobody changed it in the meantime."""
+    wanted = await call.json(schemas.ReleaseRequest)
+    return _release(
+        await call.runtime.control.set_release(
+            call.path("tenant"),
+            call.path("adapter"),
+            wanted.stable,
+            call.expected_revision(),
+            call.actor.key_id,
+        )
+    )
+
+
+async def rollback(call: Call) -> Response:
+    """Let the version before answer again; once more, the one before that."""
+    return _release(
+        await call.runtime.control.rollback(
+            call.path("tenant"),
+            call.path("adapter"),
+            call.expected_revision(),
+            call.actor.key_id,
+        )
+    )
+
+
+async def predict(call: Call) -> Response:
+    """Classify texts with a tenant's adapter."""
+    wanted = await call.json(schemas.PredictRequest)
+    return json_response(
+        await call.runtime.pipeline.predict(
+            call.actor, call.path("tenant"), call.path("adapter"), wanted
+        )
+    )
+
+
+async def list_backbones(call: Call) -> Response:
+    """List the backbones that are served; an adapter's manifest names its backbone by digest."""
+    return json_response(call.runtime.control.list_backbones())
+
+
+async def metrics(call: Call) -> Response:
+    """Metrics in Prometheus' text format."""
+    return Response(
+        call.runtime.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
+    )
+
+
+def _release(release: schemas.ReleaseInfo) -> Response:
+    response = json_response(release)
+    response.headers["ETag"] = f'"{release.revision}"'
+    return response

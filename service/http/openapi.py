@@ -1,0 +1,131 @@
+"""OpenAPI 3.1 from the route table and the wire models."""
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service import schemas
+from service.errors import STATUS
+from service.http.routes import ROUTES, Route
+
+_TITLES = {status: title for _, status, title in STATUS} | {500: "Internal error"}
+_BINARY = {"type": "string", "format": "binary"}
+_QUERY = {"activate": "Let the uploaded version answer at once."}
+
+
+def build_openapi(version: str) -> dict[str, Any]:
+    """The whole document."""
+    refs, definitions = _schemas()
+    paths: dict[str, Any] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Headstock",
+            "version": version,
+            "description": "A model of its own for every tenant, on one shared backbone.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": definitions,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _schemas() -> tuple[dict[type[BaseModel], dict[str, Any]], dict[str, Any]]:
+    """References by model, and the definitions that they refer to."""
+    models: dict[type[BaseModel], None] = {schemas.ProblemDocument: None}
+    for route in ROUTES:
+        for used in (route.body, *route.answers.values()):
+            if isinstance(used, type):
+                models[used] = None
+    found, document = models_json_schema(
+        [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    refs = {model: found[model, "serialization"] for model in models}
+    return refs, document["$defs"]
+
+
+def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "parameters": _parameters(route),
+        "responses": _responses(route, refs),
+    }
+    if route.scope is not None:
+        operation["security"] = [{"key": []}]
+        operation["description"] = _access(route.scope)
+    if isinstance(route.body, type):
+        content = {"application/json": {"schema": refs[route.body]}}
+        operation["requestBody"] = {"required": True, "content": content}
+    elif route.body is not None:
+        content = {"application/octet-stream": {"schema": _BINARY}}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _access(scope: str) -> str:
+    if scope == "any":
+        return "Needs a key, with whatever scope."
+    return f"Needs a key with the scope `{scope}`" + (
+        "." if scope == "admin" else ", or an admin's."
+    )
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": _parameter_schema(name)}
+        for name in route.parameters
+    ]
+    for name in route.query:
+        schema = {"type": "string", "enum": ["true", "false"], "default": "false"}
+        parameters.append(
+            {"name": name, "in": "query", "description": _QUERY[name], "schema": schema}
+        )
+    if route.conditional:
+        parameters.append({"name": "If-Match", "in": "header", "schema": {"type": "string"}})
+    return parameters
+
+
+def _parameter_schema(name: str) -> dict[str, Any]:
+    if name == "version":
+        return {"type": "integer", "minimum": 1}
+    return {"type": "string", "maxLength": 63}
+
+
+def _responses(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, answer in route.answers.items():
+        responses[str(status)] = {"description": "Done"}
+        if isinstance(answer, type):
+            responses[str(status)]["content"] = {"application/json": {"schema": refs[answer]}}
+        elif answer is not None:
+            media = "text/plain" if answer == "text" else "application/octet-stream"
+            responses[str(status)]["content"] = {media: {"schema": {"type": "string"}}}
+    problem = {"application/problem+json": {"schema": refs[schemas.ProblemDocument]}}
+    for status in sorted(_failures(route)):
+        responses[str(status)] = {"description": _TITLES[status], "content": problem}
+    return responses
+
+
+def _failures(route: Route) -> set[int]:
+    """What a route may refuse with, from its parts."""
+    if route.scope is None:
+        return {500}
+    failures = {401, 500, 503, *route.fails}
+    if route.scope != "any":
+        failures.add(403)
+    if route.parameters:
+        failures |= {404, 422}
+    if route.body is not None:
+        failures |= {408, 413, 422}
+    if isinstance(route.body, type):
+        failures.add(400)
+    if route.conditional:
+        failures |= {412, 422}
+    return failures

@@ -1,0 +1,112 @@
+"""The route table: routing, access, OpenAPI and the tests of access are all made from it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from service import schemas
+from service.access import Scope
+from service.http import handlers
+from service.http.call import Call
+
+Handler = Callable[[Call], Awaitable[Response]]
+FILE: Literal["file"] = "file"  # a raw body: the bytes of an adapter file
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path. `scope` None: no key is asked for."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    handler: Handler
+    scope: Scope | None
+    answers: dict[int, type[BaseModel] | Literal["file", "text"] | None]
+    body: type[BaseModel] | Literal["file"] | None = None
+    query: tuple[str, ...] = ()
+    conditional: bool = False  # takes If-Match
+    fails: tuple[int, ...] = field(default=())
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names in the path's braces."""
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+    @property
+    def summary(self) -> str:
+        """The handler's docstring."""
+        return (self.handler.__doc__ or "").strip()
+
+
+_TENANT = "/v1/tenants/{tenant}"
+_ADAPTER = f"{_TENANT}/adapters/{{adapter}}"
+_VERSION = f"{_ADAPTER}/versions/{{version}}"
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST",
+        "/v1/tenants",
+        handlers.create_tenant,
+        "admin",
+        {201: schemas.TenantInfo},
+        body=schemas.NewTenant,
+        fails=(409,),
+    ),
+    Route("GET", "/v1/tenants", handlers.list_tenants, "admin", {200: schemas.TenantList}),
+    Route(
+        "POST",
+        f"{_TENANT}/keys",
+        handlers.create_key,
+        "admin",
+        {201: schemas.NewKey},
+        body=schemas.NewKeyRequest,
+        fails=(409,),
+    ),
+    Route("GET", f"{_TENANT}/keys", handlers.list_keys, "admin", {200: schemas.KeyList}),
+    Route("DELETE", f"{_TENANT}/keys/{{key}}", handlers.revoke_key, "admin", {204: None}),
+    Route("GET", f"{_TENANT}/adapters", handlers.list_adapters, "any", {200: schemas.AdapterList}),
+    Route(
+        "POST",
+        f"{_ADAPTER}/versions",
+        handlers.upload_version,
+        "publish",
+        {201: schemas.Published, 200: schemas.Published},
+        body=FILE,
+        query=("activate",),
+    ),
+    Route("GET", f"{_ADAPTER}/versions", handlers.list_versions, "any", {200: schemas.VersionList}),
+    Route("GET", _VERSION, handlers.get_version, "any", {200: schemas.VersionInfo}),
+    Route("GET", f"{_VERSION}/file", handlers.read_file, "publish", {200: "file"}),
+    Route("GET", f"{_ADAPTER}/release", handlers.get_release, "any", {200: schemas.ReleaseInfo}),
+    Route(
+        "PUT",
+        f"{_ADAPTER}/release",
+        handlers.set_release,
+        "publish",
+        {200: schemas.ReleaseInfo},
+        body=schemas.ReleaseRequest,
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        f"{_ADAPTER}/release/rollback",
+        handlers.rollback,
+        "publish",
+        {200: schemas.ReleaseInfo},
+        conditional=True,
+        fails=(409,),
+    ),
+    Route(
+        "POST",
+        f"{_ADAPTER}/predict",
+        handlers.predict,
+        "predict",
+        {200: schemas.PredictResponse},
+        body=schemas.PredictRequest,
+    ),
+    Route("GET", "/v1/backbones", handlers.list_backbones, "any", {200: schemas.BackboneList}),
+    Route("GET", "/metrics", handlers.metrics, None, {200: "text"}),
+)

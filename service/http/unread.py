@@ -1,0 +1,60 @@
+"""Answers to requests whose body was not read to its end, such as refusals of what is too large.
+
+The server behind this app would go on reading such a body for as long as the client sends it.
+"""
+
+import asyncio
+import contextlib
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_LITTLE_BYTES = 64 * 2**10  # less than this is skipped, and the connection lives on
+_LINGER_S = 2.0
+
+
+class CloseUnread:
+    """ASGI middleware: answer, take a little more so that the client can read it, and close.
+
+    Closing at once would reset a connection on which the client still sends, and on some systems
+    a reset throws away the answer.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _may_be_much(scope):
+            await self._app(scope, receive, send)
+            return
+        unread = True
+
+        async def watching() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = message.get("more_body", False)
+            return message
+
+        async def closing(message: Message) -> None:
+            if unread and message["type"] == "http.response.start":
+                headers = [*message.get("headers", ()), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            elif unread and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LINGER_S):
+                        while unread:
+                            await watching()
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        await self._app(scope, watching, closing)
+
+
+def _may_be_much(scope: Scope) -> bool:
+    """Whether the head announces a long body, or one whose length is not known."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return not value.isdigit() or int(value) > _LITTLE_BYTES
+        if name == b"transfer-encoding":
+            return True
+    return False

@@ -1,0 +1,105 @@
+"""Everything of one server, wired in one place."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Self
+
+from adapters.registry import Registry
+from backbone import Backbone, BackboneError, find_backbone, list_backbones, load_backbone
+from service.access import Keyring
+from service.control import Control
+from service.directory import Directory
+from service.engine import Engine, EngineLimits, ResidentAdapters
+from service.follower import Follower
+from service.metrics import Metrics
+from service.pipeline import Pipeline
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A started server: what transports need, and what must be stopped."""
+
+    settings: Settings
+    metrics: Metrics
+    keyring: Keyring
+    pipeline: Pipeline
+    control: Control
+    registry: Registry
+    follower: Follower
+    engines: tuple[Engine, ...]
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Whether a server could start. Raises what `start` raises."""
+        load_backbones(settings)
+        Registry.open(settings.registry_url).close()
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Self:
+        """Load backbones, open the registry, start engines.
+
+        Raises:
+            BackboneError: a backbone is missing or is not what was added.
+            RegistryUnavailable: the database cannot be used.
+        """
+        metrics = Metrics()
+        backbones = load_backbones(settings)
+        registry = Registry.open(settings.registry_url)
+        directory = Directory()
+        residents = ResidentAdapters(registry.read_content, settings.resident_bytes, metrics)
+        follower = Follower(registry, directory, residents, metrics, settings.poll_s)
+        limits = EngineLimits(settings.queue_rows, settings.batch_tokens, settings.runs)
+        engines = {each.digest: Engine(each, limits, metrics) for each in backbones}
+        admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
+        runtime = cls(
+            settings=settings,
+            metrics=metrics,
+            keyring=Keyring(directory, admin_key),
+            pipeline=Pipeline(settings, directory, residents, engines),
+            control=Control(
+                registry, follower, residents, {each.digest: each for each in backbones}
+            ),
+            registry=registry,
+            follower=follower,
+            engines=tuple(engines.values()),
+        )
+        if admin_key is None:
+            announce_admin_key(registry)
+        await follower.start()
+        for engine in runtime.engines:
+            engine.start()
+        return runtime
+
+    async def stop(self) -> None:
+        """Stop in the reverse order; called when no request is under way any more."""
+        for engine in self.engines:
+            await engine.stop()
+        await self.follower.stop()
+        self.registry.close()
+
+
+def load_backbones(settings: Settings) -> list[Backbone]:
+    """The backbones of the settings, verified; all that were added where none are named."""
+    root = settings.backbones_folder
+    names = settings.backbones or tuple(manifest.name for manifest in list_backbones(root))
+    if not names:
+        raise BackboneError(
+            f"no backbone under {root}; add one with: headstock backbone add "
+            "sentence-transformers/all-MiniLM-L6-v2 --name minilm"
+        )
+    return [load_backbone(find_backbone(root, name)) for name in dict.fromkeys(names)]
+
+
+def announce_admin_key(registry: Registry) -> None:
+    """On the very first start, make the admin key and print it, this once, to standard error."""
+    key = registry.ensure_admin_key()
+    if key is not None:
+        print(
+            f"\n  Admin key, shown this once:\n\n      export HEADSTOCK_KEY={key}\n",
+            file=sys.stderr,
+            flush=True,
+        )

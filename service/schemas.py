@@ -1,0 +1,179 @@
+"""The JSON of the `/v1` routes. OpenAPI is made from these models."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+
+class Wire(BaseModel):
+    """Strict: unknown fields and wrong types are refused, not guessed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ProblemDocument(Wire):
+    """RFC 9457 problem details; `code` is stable."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+class NewTenant(Wire):
+    """A tenant to create."""
+
+    name: Annotated[str, StringConstraints(max_length=1000)]
+
+
+class TenantInfo(Wire):
+    """A tenant."""
+
+    name: str
+    created_at: datetime
+
+
+class TenantList(Wire):
+    """All tenants, by name."""
+
+    tenants: list[TenantInfo]
+
+
+Scope = Literal["predict", "publish"]
+
+
+class NewKeyRequest(Wire):
+    """What a new key may do."""
+
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=2)]
+
+
+class NewKey(Wire):
+    """A new key. `key` is shown this once."""
+
+    id: str
+    key: str
+
+
+class KeyInfo(Wire):
+    """A key without its secret."""
+
+    id: str
+    scopes: list[str]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class KeyList(Wire):
+    """A tenant's keys, revoked ones included."""
+
+    keys: list[KeyInfo]
+
+
+class ReleaseInfo(Wire):
+    """Which version answers. `revision` grows with each change; it is the ETag."""
+
+    stable: int
+    revision: int
+
+
+class ReleaseRequest(Wire):
+    """The version that shall answer."""
+
+    stable: Annotated[int, Field(ge=1)]
+
+
+class VersionInfo(Wire):
+    """One immutable version, with the manifest of its file."""
+
+    version: int
+    digest: str
+    backbone: str
+    size: int
+    created_at: datetime
+    manifest: dict[str, Any]
+
+
+class Published(Wire):
+    """The answer to an upload. `created` is false where these very bytes were known already."""
+
+    version: int
+    digest: str
+    created: bool
+    release: ReleaseInfo | None
+
+
+class VersionList(Wire):
+    """All versions of an adapter, oldest first."""
+
+    versions: list[VersionInfo]
+
+
+class AdapterInfo(Wire):
+    """An adapter with its newest version and its release."""
+
+    name: str
+    latest_version: int
+    release: ReleaseInfo | None
+
+
+class AdapterList(Wire):
+    """A tenant's adapters, by name."""
+
+    adapters: list[AdapterInfo]
+
+
+class PredictRequest(Wire):
+    """Texts to classify; all are answered by one version."""
+
+    # Stops at the first that is no text: millions of complaints take gigabytes.
+    inputs: Annotated[list[str], Field(min_length=1, fail_fast=True)]
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class Scored(Wire):
+    """A label with its calibrated probability."""
+
+    label: str
+    score: float
+
+
+class Prediction(Scored):
+    """The best label of one input, and the best `top_k`."""
+
+    top: list[Scored]
+
+
+class AdapterRef(Wire):
+    """The version that answered."""
+
+    tenant: str
+    name: str
+    version: int
+    digest: str
+
+
+class PredictResponse(Wire):
+    """One prediction an input, in the inputs' order."""
+
+    adapter: AdapterRef
+    backbone: str
+    predictions: list[Prediction]
+
+
+class BackboneInfo(Wire):
+    """A backbone that is served."""
+
+    name: str
+    digest: str
+    modality: str
+    precision: str
+    features: dict[str, list[str | int]]
+
+
+class BackboneList(Wire):
+    """All backbones that are served."""
+
+    backbones: list[BackboneInfo]

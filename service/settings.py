@@ -1,0 +1,78 @@
+"""Every setting of the server: environment variables `HEADSTOCK_*`, documented here alone."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIN_ADMIN_KEY_CHARS = 32
+
+
+class Settings(BaseSettings):
+    """Read once at start. Bytes, rows and seconds are plain numbers."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADSTOCK_", extra="ignore", frozen=True)
+
+    home: Path = Field(Path(".headstock"), description="Folder of all local state.")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL of the registry; SQLite under the home by default."
+    )
+    admin_key: SecretStr | None = Field(
+        None,
+        description="The admin key, 32 characters or more. Unset: made and printed once.",
+    )
+    backbones: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names of the backbones to serve, comma-separated; empty: all that were added.",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
+    port: int = Field(8000, ge=1, le=65535, description="HTTP port.")
+    max_upload_bytes: int = Field(64 * 2**20, ge=1024, description="Largest adapter file.")
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest JSON body.")
+    max_inputs: int = Field(1024, ge=1, description="Most inputs in one request.")
+    max_text_chars: int = Field(100_000, ge=1, description="Longest text of one input, characters.")
+    queue_rows: int = Field(8192, ge=1, description="Rows that may wait for a backbone; more: 503.")
+    batch_tokens: int = Field(256, ge=1, description="Padded tokens of one batch, at most.")
+    runs: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+        ge=1,
+        description="Batches that run at once, one thread each; the cores by default.",
+    )
+    resident_bytes: int = Field(
+        2 * 2**30, ge=2**20, description="Memory for loaded adapters; the least used make room."
+    )
+    poll_s: float = Field(
+        0.25, gt=0, le=60, description="Seconds between looks for other servers' changes."
+    )
+
+    @field_validator("backbones", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("admin_key")
+    @classmethod
+    def _usable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        text = value.get_secret_value()
+        if len(text) < MIN_ADMIN_KEY_CHARS:
+            raise ValueError(f"needs {MIN_ADMIN_KEY_CHARS} characters or more")
+        # An Authorization header carries nothing else: such a key would never be accepted.
+        if not (text.isascii() and text.isprintable() and text == text.strip()):
+            raise ValueError("needs printable ASCII characters with no space around them")
+        return value
+
+    @property
+    def backbones_folder(self) -> Path:
+        """Where backbones are kept, a folder each."""
+        return self.home / "backbones"
+
+    @property
+    def registry_url(self) -> str:
+        """The registry's URL with its default filled in."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'registry.sqlite'}"

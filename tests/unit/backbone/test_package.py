@@ -1,0 +1,118 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backbone import BackboneError, BackboneNotFound, find_backbone, list_backbones, load_backbone
+from tests.tiny import WIDTH, make_tiny_backbone, tiny_weights, write_tiny_model
+from training.backbones import OnnxOptions, add_from_onnx
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "backbones"
+
+
+def test_an_onnx_file_becomes_a_backbone(root: Path) -> None:
+    backbone = make_tiny_backbone(root)
+    assert backbone.manifest.width("pooled") == WIDTH
+    assert backbone.manifest.features["tokens"].dims == ("n", "t", WIDTH)
+    assert [manifest.name for manifest in list_backbones(root)] == ["tiny"]
+    assert load_backbone(find_backbone(root, "tiny")).digest == backbone.digest
+
+
+def test_pooled_is_the_mean_of_the_tokens_that_are_no_padding(root: Path) -> None:
+    backbone = make_tiny_backbone(root)
+    rows = [backbone.preprocess(text) for text in ("a", "abc", "a longer text")]
+    features = backbone.run(rows, {"tokens", "pooled"})
+    assert features["tokens"].shape == (3, 13, WIDTH)
+    for position, row in enumerate(rows):
+        expected = features["tokens"][position, : row.length].mean(axis=0)
+        assert features["pooled"][position] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_digest_is_of_the_content_not_of_the_name(root: Path) -> None:
+    one, other = make_tiny_backbone(root, "one"), make_tiny_backbone(root, "other")
+    assert one.digest == other.digest
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
+def test_a_changed_file_is_noticed_at_load(root: Path, file: str) -> None:
+    make_tiny_backbone(root)
+    path = root / "tiny" / file
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(BackboneError, match=f"{file} is not the file that was added"):
+        load_backbone(root / "tiny")
+
+
+def test_a_missing_file_is_noticed_at_load(root: Path) -> None:
+    make_tiny_backbone(root)
+    (root / "tiny" / "model.onnx").unlink()
+    with pytest.raises(BackboneError, match=r"'model\.onnx' of the manifest is missing"):
+        load_backbone(root / "tiny")
+
+
+def test_a_manifest_cannot_name_files_elsewhere(root: Path) -> None:
+    make_tiny_backbone(root)
+    path = root / "tiny" / "backbone.json"
+    content = json.loads(path.read_text())
+    content["files"]["../../secret"] = "0" * 64
+    path.write_text(json.dumps(content))
+    with pytest.raises(BackboneError, match="is missing"):
+        load_backbone(root / "tiny")
+
+
+def test_an_unknown_name_lists_the_known_ones(root: Path) -> None:
+    make_tiny_backbone(root)
+    with pytest.raises(BackboneNotFound, match=r"added: tiny.*headstock backbone add"):
+        find_backbone(root, "tinny")
+
+
+def test_adding_again_replaces(root: Path, tmp_path: Path) -> None:
+    first = make_tiny_backbone(root)
+    file = tmp_path / "tiny-source" / "model.onnx"
+    again = add_from_onnx(file, OnnxOptions(max_length=8), root, "tiny", lambda _: None)
+    assert again.digest != first.digest
+    assert [path.name for path in root.iterdir()] == ["tiny"]
+
+
+def test_a_graph_whose_rows_meet_is_refused_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    file = write_tiny_model(tmp_path, leaky=True)
+    with pytest.raises(BackboneError, match=r"changes by up to .* with the other rows"):
+        add_from_onnx(file, OnnxOptions(max_length=16), root, "leaky", lambda _: None)
+    assert list(root.iterdir()) == []
+
+
+def test_a_tensor_inside_the_graph_can_be_tapped(root: Path, tmp_path: Path) -> None:
+    file = write_tiny_model(tmp_path)
+    options = OnnxOptions(taps={"tokens": "embedded"}, max_length=16)
+    backbone = add_from_onnx(file, options, root, "tapped", lambda _: None)
+    row = backbone.preprocess("abc")
+    tokens = backbone.run([row], {"tokens"})["tokens"][0]
+    assert tokens.shape == (3, WIDTH)
+    assert np.array_equal(tokens, tiny_weights()[0][row.ids])
+
+
+def test_a_wrong_tap_names_what_there_is(root: Path, tmp_path: Path) -> None:
+    file = write_tiny_model(tmp_path)
+    options = OnnxOptions(taps={"tokens": "nowhere"})
+    with pytest.raises(BackboneError, match="'nowhere'"):
+        add_from_onnx(file, options, root, "x", lambda _: None)
+
+
+def test_a_file_that_is_no_onnx_is_refused(root: Path, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path)
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"hello")
+    with pytest.raises(BackboneError, match="is not an ONNX file"):
+        add_from_onnx(file, OnnxOptions(), root, "x", lambda _: None)
+
+
+def test_a_long_text_is_cut_and_an_empty_one_is_a_row(root: Path) -> None:
+    backbone = make_tiny_backbone(root)
+    assert backbone.preprocess("a" * 1000).length == 16
+    assert backbone.preprocess("").length == 1
+    assert np.isfinite(backbone.run([backbone.preprocess("")], {"pooled"})["pooled"]).all()

@@ -1,0 +1,109 @@
+import pytest
+
+from adapters.errors import Conflict, InvalidInput, InvalidName, NotFound
+from adapters.registry import Registry, Tenant, parse_key, secret_digest
+from tests.unit.registry.support import START, Clock
+
+
+def test_tenants_are_listed_by_name(empty: Registry) -> None:
+    assert empty.list_tenants() == []
+    assert empty.create_tenant("zeta", actor="admin") == Tenant("zeta", START)
+    empty.create_tenant("acme", actor="admin")
+    assert [tenant.name for tenant in empty.list_tenants()] == ["acme", "zeta"]
+
+
+def test_times_come_back_aware_and_exact(empty: Registry) -> None:
+    empty.create_tenant("acme", actor="admin")
+    stored = empty.list_tenants()[0].created_at
+    assert stored == START
+    assert stored.utcoffset() is not None
+
+
+def test_a_name_is_taken_once(registry: Registry) -> None:
+    with pytest.raises(Conflict, match="acme"):
+        registry.create_tenant("acme", actor="admin")
+    assert registry.head() == 2
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "a/b", "-a", "a" * 64, "a\n", "ä"])
+def test_bad_names_are_refused(registry: Registry, name: str) -> None:
+    with pytest.raises(InvalidName):
+        registry.create_tenant(name, actor="admin")
+    with pytest.raises(InvalidName):
+        registry.list_keys(name)
+
+
+def test_a_key_is_kept_as_a_digest_only(registry: Registry) -> None:
+    info, text = registry.create_key("acme", ["publish", "predict"], actor="admin")
+    parsed = parse_key(text)
+    assert parsed is not None
+    assert parsed[0] == info.id
+    assert info.scopes == ("predict", "publish")
+    [live] = registry.read_tenants(["acme"]).tenants["acme"].keys
+    assert (live.id, live.secret_sha256) == (info.id, secret_digest(parsed[1]))
+    assert registry.list_keys("acme") == [info]
+    assert parsed[1] not in str(registry.list_audit())
+
+
+@pytest.mark.parametrize("scopes", [[], ["admin"], ["root"]])
+def test_bad_scopes_are_refused(registry: Registry, scopes: list[str]) -> None:
+    with pytest.raises(InvalidInput):
+        registry.create_key("acme", scopes, actor="admin")
+    assert registry.list_keys("acme") == []
+
+
+def test_two_live_keys_at_most(registry: Registry) -> None:
+    first, _ = registry.create_key("acme", ["predict"], actor="admin")
+    registry.create_key("acme", ["predict"], actor="admin")
+    with pytest.raises(Conflict, match="revoke one"):
+        registry.create_key("acme", ["predict"], actor="admin")
+    registry.create_key("other", ["predict"], actor="admin")
+    registry.revoke_key("acme", first.id, actor="admin")
+    registry.create_key("acme", ["predict"], actor="admin")
+    assert len(registry.list_keys("acme")) == 3
+
+
+def test_revoking_is_idempotent(registry: Registry, clock: Clock) -> None:
+    info, _ = registry.create_key("acme", ["predict"], actor="admin")
+    clock.advance()
+    registry.revoke_key("acme", info.id, actor="admin")
+    revoked_at, head = clock.now, registry.head()
+    clock.advance()
+    registry.revoke_key("acme", info.id, actor="admin")
+    assert registry.list_keys("acme")[0].revoked_at == revoked_at
+    assert registry.head() == head
+    assert registry.read_tenants(["acme"]).tenants["acme"].keys == ()
+
+
+def test_anothers_key_looks_like_none(registry: Registry) -> None:
+    theirs, _ = registry.create_key("other", ["predict"], actor="admin")
+    admin = registry.ensure_admin_key()
+    assert admin is not None
+    messages = set()
+    for key_id in (theirs.id, admin.split("_")[1], "nosuchkey123", "", "\ud800", "x" * 10**6):
+        with pytest.raises(NotFound) as caught:
+            registry.revoke_key("acme", key_id, actor="admin")
+        messages.add(str(caught.value))
+    assert len(messages) == 1
+    assert registry.list_keys("other")[0].revoked_at is None
+
+
+def test_keys_need_their_tenant(registry: Registry) -> None:
+    with pytest.raises(NotFound):
+        registry.create_key("nobody", ["predict"], actor="admin")
+    with pytest.raises(NotFound):
+        registry.list_keys("nobody")
+    with pytest.raises(NotFound):
+        registry.revoke_key("nobody", "nosuchkey123", actor="admin")
+
+
+def test_the_admin_key_is_made_once(empty: Registry) -> None:
+    text = empty.ensure_admin_key()
+    assert text is not None
+    assert empty.ensure_admin_key() is None
+    parsed = parse_key(text)
+    [key] = empty.read_tenants([]).admin_keys
+    assert parsed == (key.id, parsed[1] if parsed else "")
+    assert key.scopes == ("admin",)
+    [row] = empty.list_audit()
+    assert (row.actor, row.action, row.tenant) == ("setup", "key.create", None)

@@ -1,0 +1,81 @@
+"""The rooms of the house and the arrows between them, read from the source."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("backbone", "adapters", "training", "service", "headstock")
+ARROWS = {
+    "backbone": set[str](),
+    "adapters": set[str](),
+    "training": {"backbone", "adapters"},
+    "service": {"backbone", "adapters"},
+    "headstock": {"backbone", "adapters", "training", "service"},
+}
+# Heavy or special packages, and the only places that may import them.
+PLACES = {
+    "torch": ("training/",),
+    "transformers": ("training/",),
+    "torchaudio": ("training/",),
+    "sklearn": ("training/",),
+    "polars": ("training/",),
+    "bentoml": ("service/app.py",),
+    "onnx": ("training/", "backbone/graph.py"),
+    "sqlalchemy": ("adapters/registry/",),
+    "starlette": ("service/http/", "service/app.py"),
+    "typer": ("headstock/",),
+}
+
+
+def python_files(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The top-level names of all modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_arrows_between_rooms_point_one_way(room: str) -> None:
+    allowed = ARROWS[room] | {room}
+    for file in python_files(room):
+        wrong = (set(imports(file)) & set(ROOMS)) - allowed
+        assert not wrong, f"{file.relative_to(ROOT)} must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("package", PLACES)
+def test_heavy_packages_stay_in_their_place(package: str) -> None:
+    for room in ROOMS:
+        for file in python_files(room):
+            name = file.relative_to(ROOT).as_posix()
+            if not name.startswith(PLACES[package]):
+                assert package not in set(imports(file)), f"{name} must not import {package}"
+
+
+def test_every_file_of_the_rooms_is_looked_at() -> None:
+    assert all(len(python_files(room)) > 3 for room in ROOMS)
+
+
+def test_what_serves_runs_without_the_training_installation() -> None:
+    """Import all that a server and its command need while torch and its kin cannot be imported."""
+    absent = ["torch", "transformers", "onnx", "onnxscript", "sklearn", "scipy", "polars", "pytest"]
+    code = (
+        "import sys\n"
+        f"for name in {absent!r}: sys.modules[name] = None\n"
+        "import service.app, headstock.cli, headstock.client, adapters.registry\n"
+        "from service.runtime import Runtime\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,1 @@
+"""Labelled rows to an adapter file: data, features, fit, evaluate. Imports backbone, adapters."""

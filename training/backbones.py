@@ -1,0 +1,160 @@
+"""`headstock backbone add`: a source to a verified backbone folder."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import onnx
+
+from backbone.errors import BackboneError
+from backbone.graph import add_pooling, expose, keep_outputs, strip_provenance
+from backbone.manifest import (
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    Feature,
+    Manifest,
+    Source,
+    TextPreprocessing,
+)
+from backbone.package import file_sha256, write_backbone
+from backbone.runtime import Backbone
+from backbone.stability import SAMPLE_TEXTS, check_row_stability
+
+Say = Callable[[str], None]
+TOLERANCE = 1e-4  # largest difference to torch that an export may have
+
+
+class OnnxOptions(NamedTuple):
+    """What an ONNX file does not say of itself."""
+
+    tokenizer: Path | None = None
+    taps: Mapping[str, str] = {}
+    max_length: int = 256
+    pad_id: int = 0
+
+
+def add_from_folder(folder: Path, source: Source, root: Path, name: str, say: Say) -> Backbone:
+    """Export a Hugging Face folder, check it against torch, and keep it under `root`/`name`."""
+    say("loading torch and the model")
+    from training import export  # torch is slow to import: only once the source is known good
+
+    encoder = export.load_encoder(folder)
+    say("exporting to ONNX")
+    model = export.export_tokens(encoder)
+    strip_provenance(model)
+    add_pooling(model, encoder.width, encoder.pooling)
+    settings = TextPreprocessing(max_length=encoder.max_length, pad_id=encoder.pad_id)
+
+    def check(backbone: Backbone) -> None:
+        say("comparing with torch")
+        for text in SAMPLE_TEXTS:
+            row = backbone.preprocess(text)
+            ours = backbone.run([row], backbone.manifest.features)
+            for feature, expected in export.reference_features(encoder, row.ids.tolist()).items():
+                gap = float(np.max(np.abs(ours[feature][0] - expected)))
+                if not gap <= TOLERANCE:
+                    raise BackboneError(
+                        f"the exported {feature!r} differs from torch by {gap:.2g}, more than "
+                        f"{TOLERANCE:g}, on {text[:40]!r}; this model cannot be exported faithfully"
+                    )
+        say("checking that neighbours never change a row")
+        check_row_stability(backbone)
+
+    with tempfile.TemporaryDirectory() as work:
+        tokenizer = Path(work) / TOKENIZER_FILE
+        tokenizer.write_text(export.tokenizer_json(encoder), encoding="utf-8")
+        return _write(model, tokenizer, settings, source, root, name, check)
+
+
+def add_from_onnx(file: Path, options: OnnxOptions, root: Path, name: str, say: Say) -> Backbone:
+    """Take an ONNX file as it is, with tensors inside it tapped as features.
+
+    `taps` maps a feature to a tensor's name: `tokens` [n, t, d] or `pooled` [n, d]. Where only
+    `tokens` is tapped, `pooled` is its masked mean.
+    """
+    tokenizer = options.tokenizer or file.parent / TOKENIZER_FILE
+    if not tokenizer.is_file():
+        raise BackboneError(f"no tokenizer at {tokenizer}; name it with --tokenizer FILE")
+    say("reading the graph")
+    try:
+        model = onnx.shape_inference.infer_shapes(onnx.load(str(file)))
+    except Exception as error:  # protobuf and onnx each raise their own
+        raise BackboneError(f"{file} is not an ONNX file: {error}") from error
+    weights = file_sha256(file)
+    _tap(model, options.taps or _guess_taps(model))
+    strip_provenance(model)
+    settings = TextPreprocessing(max_length=options.max_length, pad_id=options.pad_id)
+    source = Source(kind="onnx", id=file.name, weights_sha256=weights)
+
+    def check(backbone: Backbone) -> None:
+        say("checking that neighbours never change a row")
+        check_row_stability(backbone)
+
+    return _write(model, tokenizer, settings, source, root, name, check)
+
+
+def _guess_taps(model: onnx.ModelProto) -> dict[str, str]:
+    """The usual names of a text encoder's output."""
+    outputs = [output.name for output in model.graph.output]
+    for usual in ("tokens", "last_hidden_state", "token_embeddings"):
+        if usual in outputs:
+            return {"tokens": usual}
+    raise BackboneError(
+        f"which tensor holds the features? Name it with --tap tokens=TENSOR or --tap "
+        f"pooled=TENSOR; the graph's outputs are {outputs}"
+    )
+
+
+def _tap(model: onnx.ModelProto, taps: Mapping[str, str]) -> None:
+    if unknown := set(taps) - {"tokens", "pooled"}:
+        raise BackboneError(
+            f"unknown features {sorted(unknown)}; a text backbone has tokens, pooled"
+        )
+    for feature, tensor in taps.items():
+        width = _width(model, tensor)
+        middle = ("t",) if feature == "tokens" else ()
+        expose(model, tensor, feature, ("n", *middle, width))
+    keep_outputs(model, tuple(taps))
+    if "pooled" not in taps:
+        add_pooling(model, _width(model, "tokens"), "mean")
+
+
+def _width(model: onnx.ModelProto, tensor: str) -> int:
+    graph = model.graph
+    for value in [*graph.output, *graph.value_info]:
+        if value.name == tensor and value.type.tensor_type.shape.dim:
+            width = value.type.tensor_type.shape.dim[-1].dim_value
+            if width > 0:
+                return int(width)
+    raise BackboneError(f"tensor {tensor!r} is not in the graph or has no fixed last dimension")
+
+
+def _write(
+    model: onnx.ModelProto,
+    tokenizer: Path,
+    settings: TextPreprocessing,
+    source: Source,
+    root: Path,
+    name: str,
+    check: Callable[[Backbone], None],
+) -> Backbone:
+    features = {output.name: Feature(dims=_dims(output)) for output in model.graph.output}
+
+    def make_manifest(files: dict[str, str]) -> Manifest:
+        return Manifest(
+            name=name, source=source, preprocessing=settings, features=features, files=files
+        )
+
+    with tempfile.TemporaryDirectory() as work:
+        graph = Path(work) / MODEL_FILE
+        onnx.save(model, str(graph))
+        files = {MODEL_FILE: graph, TOKENIZER_FILE: tokenizer}
+        return write_backbone(root, files, make_manifest, check)
+
+
+def _dims(output: onnx.ValueInfoProto) -> tuple[Literal["n", "t"] | int, ...]:
+    dims = output.type.tensor_type.shape.dim
+    width = int(dims[-1].dim_value)
+    return ("n", "t", width) if len(dims) == 3 else ("n", width)

@@ -1,0 +1,269 @@
+"""A user's file to labelled rows, with every refusal naming the place.
+
+CSV and JSON Lines are read with the standard library, not with polars, which refuses the bare quote
+of `a 6" pipe,order`, fills short lines with nulls, turns `true` into "true", and names no line in
+its errors. Nothing is inferred anywhere: "NA", "null" and "007" are the text that they are.
+"""
+
+import codecs
+import csv
+import difflib
+import io
+import json
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from training.errors import InvalidData
+
+MAX_LABEL_CHARACTERS = 200
+MAX_LABELS = 10_000
+DEFAULT_SPLIT_COLUMN = "split"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Labelled rows in the file's order; `splits` is None where the file has no such column."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    splits: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A file as read: cells by column, and the number by which the user finds each row."""
+
+    columns: tuple[str, ...]
+    cells: Mapping[str, Sequence[object]]
+    numbers: Sequence[int]
+    unit: str
+
+
+def read_rows(
+    path: str | Path,
+    text_column: str = "text",
+    label_column: str = "label",
+    split_column: str = DEFAULT_SPLIT_COLUMN,
+) -> Rows:
+    """The rows of a CSV, TSV, JSON Lines or Parquet file; raises InvalidData.
+
+    Texts stay as they are; labels and splits lose surrounding white space. The split column may be
+    absent, unless it was asked for by another name than the default.
+    """
+    path = Path(path)
+    table = _READERS[_suffix(path)](path)
+    if text_column == label_column:
+        raise InvalidData(f"The text and the label cannot both be the column {text_column!r}.")
+    for column, flag in ((text_column, "--text-column"), (label_column, "--label-column")):
+        _require_column(path, table, column, flag)
+    if split_column != DEFAULT_SPLIT_COLUMN or split_column in table.columns:
+        _require_column(path, table, split_column, "--split-column")
+    if not table.numbers:
+        raise InvalidData(f"{path} has a header and no rows. Add labelled rows.")
+    texts = _strings(path, table, text_column)
+    labels = [label.strip() for label in _strings(path, table, label_column)]
+    _check_labels(path, table, label_column, labels)
+    splits = None
+    if split_column in table.columns:
+        splits = tuple(split.strip() for split in _strings(path, table, split_column))
+    return Rows(tuple(texts), tuple(labels), splits)
+
+
+def _suffix(path: Path) -> str:
+    """The suffix that chooses the reader, for a file that is there and not empty."""
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise InvalidData(f"There is no file {path}.") from error
+    if path.is_dir():
+        raise InvalidData(f"{path} is a folder. Give one file of rows.")
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        known = ", ".join(_READERS)
+        raise InvalidData(f"{path} ends in {suffix or 'no suffix'!r}. Known are {known}.")
+    if size == 0:
+        raise InvalidData(f"{path} is empty. Give it a header and labelled rows.")
+    return suffix
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _read_text(path: Path) -> str:
+    """The decoded file: UTF-8 with or without its mark, or UTF-16 with its mark."""
+    raw = _read_bytes(path)
+    marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = raw.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InvalidData(
+            f"{path}, line {line}: byte 0x{raw[error.start]:02x} at position {error.start} is not "
+            f"{'UTF-16' if marked else 'UTF-8'}. Save the file as UTF-8."
+        ) from error
+    if not text.strip():
+        raise InvalidData(f"{path} is empty. Give it a header and labelled rows.")
+    return text
+
+
+def _read_delimited(path: Path, delimiter: str) -> _Table:
+    """A CSV or TSV file: a header, then records, of which a quoted one may span lines."""
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter=delimiter, strict=True)
+    records: list[list[str]] = []
+    numbers: list[int] = []
+    start = 1
+    try:
+        for record in reader:
+            if record:
+                records.append(record)
+                numbers.append(start)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise InvalidData(
+            f"{path}: the record that starts on line {start} is broken ({error}). A field with a "
+            'quote, a line break or a separator in it needs "quotes" around it, and its own '
+            "quotes doubled."
+        ) from error
+    header = tuple(records[0])
+    for number, record in zip(numbers, records, strict=True):
+        if len(record) != len(header):
+            raise InvalidData(
+                f"{path}, line {number} has {len(record)} fields, and the header has "
+                f'{len(header)}. A field with {delimiter!r} in it needs "quotes" around it.'
+            )
+    cells = [[record[i] for record in records[1:]] for i in range(len(header))]
+    return _Table(header, dict(zip(header, cells, strict=True)), numbers[1:], "line")
+
+
+def _read_json_lines(path: Path) -> _Table:
+    """A file of one JSON object a line; blank lines are skipped. A missing key reads as null."""
+    objects: list[dict[str, object]] = []
+    numbers: list[int] = []
+    # Not splitlines(): JSON strings may hold U+2028, which ends no line here.
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        if line.strip():
+            objects.append(_json_object(path, number, line))
+            numbers.append(number)
+    columns = tuple(dict.fromkeys(key for row in objects for key in row))
+    cells = {column: [row.get(column) for row in objects] for column in columns}
+    return _Table(columns, cells, numbers, "line")
+
+
+def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
+    try:
+        value: object = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidData(
+            f"{path}, line {number} is not JSON ({error}). Each line must hold one whole object."
+        ) from error
+    if not isinstance(value, dict):
+        raise InvalidData(
+            f"{path}, line {number} holds a JSON {type(value).__name__}. Each line must hold one "
+            'object, such as {"text": "…", "label": "…"}.'
+        )
+    return value
+
+
+def _read_parquet(path: Path) -> _Table:
+    try:
+        frame = pl.read_parquet(io.BytesIO(_read_bytes(path)))
+        cells = frame.to_dict(as_series=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise InvalidData(f"{path} is not a whole Parquet file. Write it again.") from error
+    return _Table(tuple(frame.columns), cells, range(1, frame.height + 1), "row")
+
+
+_READERS: dict[str, Callable[[Path], _Table]] = {
+    ".csv": partial(_read_delimited, delimiter=","),
+    ".tsv": partial(_read_delimited, delimiter="\t"),
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".parquet": _read_parquet,
+}
+
+
+def _require_column(path: Path, table: _Table, column: str, flag: str) -> None:
+    count = table.columns.count(column)
+    if count == 1:
+        return
+    if count > 1:
+        raise InvalidData(f"{path} has {count} columns {column!r}. Rename all but one.")
+    there = ", ".join(repr(name) for name in table.columns[:20])
+    near = difflib.get_close_matches(column, table.columns, n=1)
+    advice = f"Did you mean {flag} {near[0]!r}?" if near else f"Name the right one with {flag}."
+    if len(table.columns) == 1 and ";" in table.columns[0]:
+        advice = "Its separator seems to be ';': save it with commas."
+    raise InvalidData(f"{path} has no column {column!r}; it has {there}. {advice}")
+
+
+def _strings(path: Path, table: _Table, column: str) -> list[str]:
+    """One column as strings: integers as their digits, all else that is no text refused."""
+    strings: list[str] = []
+    empty: list[int] = []
+    for number, value in zip(table.numbers, table.cells[column], strict=True):
+        if value is None or (isinstance(value, str) and not value.strip()):
+            empty.append(number)
+        elif isinstance(value, str):
+            strings.append(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            strings.append(str(value))
+        else:
+            raise InvalidData(
+                f"{path}, {table.unit} {number}: the {column} {value!r:.40} is a "
+                f"{type(value).__name__}. Write it as text."
+            )
+    if empty:
+        where = _places(table.unit, empty)
+        raise InvalidData(f"{path}: the {column} is empty in {where}. Fill or remove such rows.")
+    _check_unicode(path, table, column, strings)
+    return strings
+
+
+def _check_unicode(path: Path, table: _Table, column: str, strings: Sequence[str]) -> None:
+    """JSON can spell half a surrogate pair, which no tokenizer and no file can take."""
+    bad = [n for n, s in zip(table.numbers, strings, strict=True) if not _encodes(s)]
+    if bad:
+        where = _places(table.unit, bad)
+        raise InvalidData(f"{path}: the {column} is not valid Unicode in {where}.")
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_labels(path: Path, table: _Table, column: str, labels: Sequence[str]) -> None:
+    distinct = dict(zip(reversed(labels), reversed(table.numbers), strict=True))
+    for label, number in reversed(distinct.items()):
+        where = f"{path}, {table.unit} {number}: the {column}"
+        if len(label) > MAX_LABEL_CHARACTERS:
+            raise InvalidData(
+                f"{where} {label[:40]!r}… has {len(label)} characters; {MAX_LABEL_CHARACTERS} are "
+                "allowed. Is it the right column?"
+            )
+        if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in label):
+            raise InvalidData(f"{where} {label!r} has a control character in it. Remove it.")
+    if len(distinct) > MAX_LABELS:
+        raise InvalidData(
+            f"{path}: the column {column!r} holds {len(distinct):,} different labels; "
+            f"{MAX_LABELS:,} are allowed. Is it the right column?"
+        )
+
+
+def _places(unit: str, numbers: Sequence[int]) -> str:
+    """ "lines 3, 7 and 12 more": the first few places and the count of the rest."""
+    first = ", ".join(str(number) for number in numbers[:5])
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return f"{unit}{'s' if len(numbers) > 1 else ''} {first}{more}"

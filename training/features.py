@@ -1,0 +1,131 @@
+"""Features from the very graph that serves, computed once and kept on disk by content."""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbone import Backbone, TextRow
+from training.errors import TrainingError
+
+Progress = Callable[[int, int], None]  # done, total
+_BATCH_TOKENS = 256  # small batches on one-threaded runs, one a core, are the fastest on CPU
+_KEYS_A_QUERY = 500  # SQLite allows 999 bound parameters in its older builds
+_BATCHES_A_COMMIT = 64
+
+
+class FeatureCache:
+    """Feature rows by backbone, feature and exact text, in one SQLite file.
+
+    It holds only what can be computed again: deleting the file is always safe.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self) -> sqlite3.Connection:
+        """A connection to the file, made where missing. Raises TrainingError."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=30)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, row BLOB NOT NULL)"
+                " WITHOUT ROWID"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise TrainingError(
+                f"the feature cache {self.path} cannot be used ({error}); delete it, it is only a "
+                "cache, or set HEADSTOCK_HOME to a folder that can be written"
+            ) from error
+        return connection
+
+
+def compute_features(
+    backbone: Backbone,
+    texts: Sequence[str],
+    feature: str,
+    cache: FeatureCache,
+    progress: Progress,
+) -> NDArray[np.float32]:
+    """The feature [n, d] of each text, from the cache where it is there.
+
+    What is done is kept at any interruption. Raises TrainingError, BackboneError.
+    """
+    width = backbone.manifest.width(feature)
+    keys = [_key(backbone, feature, text) for text in texts]
+    missing = dict(zip(keys, texts, strict=True))
+    found: dict[bytes, NDArray[np.float32]] = {}
+    with closing(cache.open()) as connection:
+        for key, row in _read(connection, list(missing)):
+            if len(row) == width * 4:
+                found[key] = np.frombuffer(row, dtype=np.float32)
+                del missing[key]
+        progress(len(found), len(found) + len(missing))
+        done = len(found)
+        for batch_number, rows in enumerate(_run(backbone, missing, feature), start=1):
+            found.update(rows)
+            connection.executemany(
+                "INSERT OR REPLACE INTO features VALUES (?, ?)",
+                [(key, row.tobytes()) for key, row in rows],
+            )
+            if batch_number % _BATCHES_A_COMMIT == 0:
+                connection.commit()
+            done += len(rows)
+            progress(done, len(set(keys)))
+        connection.commit()
+    return np.stack([found[key] for key in keys])
+
+
+def _key(backbone: Backbone, feature: str, text: str) -> bytes:
+    parts = (backbone.digest, feature, text)
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+def _read(connection: sqlite3.Connection, keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    for start in range(0, len(keys), _KEYS_A_QUERY):
+        part = keys[start : start + _KEYS_A_QUERY]
+        marks = ",".join("?" * len(part))
+        yield from connection.execute(
+            f"SELECT key, row FROM features WHERE key IN ({marks})", part
+        ).fetchall()
+
+
+Rows = list[tuple[bytes, NDArray[np.float32]]]
+
+
+def _run(backbone: Backbone, missing: dict[bytes, str], feature: str) -> Iterator[Rows]:
+    """Run what is missing in batches of near lengths, as many at once as there are cores."""
+    rows = sorted(
+        ((key, backbone.preprocess(text)) for key, text in missing.items()),
+        key=lambda item: (item[1].length, item[0]),
+    )
+
+    def run(batch: list[tuple[bytes, TextRow]]) -> Rows:
+        values = backbone.run([row for _, row in batch], [feature])[feature]
+        return [(key, values[position]) for position, (key, _) in enumerate(batch)]
+
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    try:
+        yield from pool.map(run, _batches(rows))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interruption does not wait for the whole queue
+
+
+def _batches(rows: list[tuple[bytes, TextRow]]) -> Iterator[list[tuple[bytes, TextRow]]]:
+    """Cut rows, shortest first, into batches of at most `_BATCH_TOKENS` padded tokens."""
+    batch: list[tuple[bytes, TextRow]] = []
+    for item in rows:
+        if batch and item[1].length * (len(batch) + 1) > _BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch

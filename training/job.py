@@ -1,0 +1,45 @@
+"""What a user names: the columns and splits of a data file, and where a result goes."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.data import Rows, read_rows
+from training.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of columns, and of the splits within the split column."""
+
+    text: str = "text"
+    label: str = "label"
+    split: str = "split"
+    train: str = "train"
+    test: str = "test"
+
+    def read(self, path: Path) -> Rows:
+        """The file's rows. Raises InvalidData."""
+        return read_rows(path, self.text, self.label, self.split)
+
+
+def check_output(path: Path) -> None:
+    """Say before the work, not after it, that a result cannot be written. Raises TrainingError."""
+    if path.is_dir():
+        raise TrainingError(f"{path} is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise TrainingError(f"the folder {path.absolute().parent} does not exist; make it first")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise TrainingError(f"the folder {path.absolute().parent} cannot be written")
+
+
+def fingerprint(rows: Rows) -> str:
+    """The sha256 of texts, labels and splits in their order: equal data, equal fingerprint."""
+    digest = hashlib.sha256()
+    for column in (rows.texts, rows.labels, rows.splits or ()):
+        for value in column:
+            content = value.encode()
+            digest.update(len(content).to_bytes(8, "little") + content)
+        digest.update(b"\xff" * 8)
+    return digest.hexdigest()
