@@ -1,5 +1,7 @@
 # Two commands need nothing but Python 3.11 and pip: `make demo` and `make test`.
 PYTHON ?= python3.11
+# Folder with the data sets of the benchmarks; they are not part of the project.
+DATA ?= ../shared/data
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -34,7 +36,7 @@ check: setup ## Lint and types alone
 	@$(BIN)/mypy
 
 bench: setup ## Measure what the README states, where the data sets are at hand
-	@$(BIN)/python -m benchmarks.banking77
+	@$(BIN)/python -m benchmarks $(DATA)
 
 lock: ## Resolve all versions anew into constraints.txt
 	@rm -rf .venv && $(PYTHON) -m venv .venv

@@ -29,6 +29,7 @@ class Client:
 
     def __init__(self, server: str, key: str) -> None:
         self.server = server.rstrip("/")
+        self.key = key
         self._http = httpx.Client(
             base_url=self.server,
             headers={"Authorization": f"Bearer {key}"},
@@ -95,6 +96,10 @@ class Client:
         """POST texts, get predictions."""
         path = f"/v1/tenants/{tenant}/adapters/{adapter}/predict"
         return self._json("POST", path, json={"inputs": list(inputs), "top_k": top_k})
+
+    def metrics(self) -> str:
+        """GET the metrics, in Prometheus' text format."""
+        return self._send("GET", "/metrics").text
 
     def _json(self, method: str, path: str, **parts: Any) -> dict[str, Any]:
         content: dict[str, Any] = self._send(method, path, **parts).json()

@@ -46,7 +46,7 @@ async def _mounted(scope: Scope, receive: Receive, send: Send) -> None:
 class Headstock:
     """One backbone, a model of its own for every tenant."""
 
-    @bentoml.on_deployment
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]  # bentoml types it so
     @staticmethod
     def check() -> None:
         """Runs in the parent, before there is a worker: what cannot start ends here.

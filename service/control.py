@@ -211,6 +211,11 @@ class Control:
                 f"backbone {backbone.name} has no feature {manifest.feature[:80]!r}; it has "
                 f"{sorted(backbone.manifest.features)}"
             )
+        if backbone.manifest.features[manifest.feature].dims[:-1] != ("n",):
+            raise InvalidAdapter(
+                f"a {manifest.head} head takes one vector a row, and {manifest.feature!r} of "
+                f"backbone {backbone.name} has several"
+            )
         width = backbone.manifest.width(manifest.feature)
         if adapter.width != width:
             raise InvalidAdapter(

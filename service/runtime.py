@@ -1,12 +1,12 @@
 """Everything of one server, wired in one place."""
 
-import logging
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from adapters.registry import Registry
-from backbone import Backbone, BackboneError, find_backbone, list_backbones, load_backbone
+from backbone import Backbone, BackboneNotFound, find_backbone, list_backbones, load_backbone
 from service.access import Keyring
 from service.control import Control
 from service.directory import Directory
@@ -15,8 +15,6 @@ from service.follower import Follower
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +80,25 @@ class Runtime:
         self.registry.close()
 
 
-def load_backbones(settings: Settings) -> list[Backbone]:
-    """The backbones of the settings, verified; all that were added where none are named."""
+def backbone_folders(settings: Settings) -> list[Path]:
+    """The folders of the settings' backbones; of all that were added where none are named.
+
+    Raises:
+        BackboneNotFound: one is missing, or there is none at all.
+    """
     root = settings.backbones_folder
     names = settings.backbones or tuple(manifest.name for manifest in list_backbones(root))
     if not names:
-        raise BackboneError(
+        raise BackboneNotFound(
             f"no backbone under {root}; add one with: headstock backbone add "
             "sentence-transformers/all-MiniLM-L6-v2 --name minilm"
         )
-    return [load_backbone(find_backbone(root, name)) for name in dict.fromkeys(names)]
+    return [find_backbone(root, name) for name in dict.fromkeys(names)]
+
+
+def load_backbones(settings: Settings) -> list[Backbone]:
+    """The backbones of the settings, verified. Raises BackboneNotFound, BackboneError."""
+    return [load_backbone(folder) for folder in backbone_folders(settings)]
 
 
 def announce_admin_key(registry: Registry) -> None:

@@ -13,7 +13,10 @@ MIN_ADMIN_KEY_CHARS = 32
 class Settings(BaseSettings):
     """Read once at start. Bytes, rows and seconds are plain numbers."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADSTOCK_", extra="ignore", frozen=True)
+    # A refused value is not repeated: it may be the admin key, mistyped.
+    model_config = SettingsConfigDict(
+        env_prefix="HEADSTOCK_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     home: Path = Field(Path(".headstock"), description="Folder of all local state.")
     database_url: str | None = Field(

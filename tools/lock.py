@@ -41,16 +41,12 @@ def _closure(
         for text in installed[name].requires or ():
             requirement = Requirement(text)
             marker = requirement.marker
-            if marker is None or any(
-                marker.evaluate({"extra": extra}) for extra in wanted | {""}
-            ):
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in wanted | {""}):
                 waiting.append((_canonical(requirement.name), frozenset(requirement.extras)))
     return frozenset(found - _TOOLS)
 
 
-def _write(
-    file: str, installed: dict[str, Distribution], names: frozenset[str] | set[str]
-) -> None:
+def _write(file: str, installed: dict[str, Distribution], names: frozenset[str] | set[str]) -> None:
     lines = [f"{name}=={_public(installed[name].version)}\n" for name in sorted(names)]
     (ROOT / file).write_text(_NOTE + "".join(lines))
 

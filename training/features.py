@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +29,24 @@ class FeatureCache:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self) -> sqlite3.Connection:
-        """A connection to the file, made where missing. Raises TrainingError."""
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection to the file, made where missing. Raises TrainingError for its failures."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=30)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, row BLOB NOT NULL)"
-                " WITHOUT ROWID"
-            )
+            with closing(sqlite3.connect(self.path, timeout=30)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, row BLOB NOT NULL)"
+                    " WITHOUT ROWID"
+                )
+                yield connection
         except (OSError, sqlite3.Error) as error:
             raise TrainingError(
-                f"the feature cache {self.path} cannot be used ({error}); delete it, it is only a "
-                "cache, or set HEADSTOCK_HOME to a folder that can be written"
+                f"the feature cache {self.path} cannot be used ({error}); free some space, delete "
+                "it (it is only a cache), or set HEADSTOCK_HOME to a folder that can be written"
             ) from error
-        return connection
 
 
 def compute_features(
@@ -63,7 +64,7 @@ def compute_features(
     keys = [_key(backbone, feature, text) for text in texts]
     missing = dict(zip(keys, texts, strict=True))
     found: dict[bytes, NDArray[np.float32]] = {}
-    with closing(cache.open()) as connection:
+    with cache.connection() as connection:
         for key, row in _read(connection, list(missing)):
             if len(row) == width * 4:
                 found[key] = np.frombuffer(row, dtype=np.float32)

@@ -76,7 +76,7 @@ def train_adapter(
     )
     manifest = manifest.model_copy(update={"measured": measured})
     content = build_adapter(manifest, tensors, _golden(train_features))
-    warnings = _warnings(find_leaks(rows, split), manifest)
+    warnings = _warnings(find_leaks(rows, split), fit, manifest)
     return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
 
 
@@ -104,7 +104,7 @@ def _golden(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return golden
 
 
-def _warnings(leaks: Leaks, manifest: Manifest) -> tuple[str, ...]:
+def _warnings(leaks: Leaks, fit: LinearFit, manifest: Manifest) -> tuple[str, ...]:
     """What a careful person would point out before trusting the figures."""
     warnings = []
     if leaks.count:
@@ -117,6 +117,8 @@ def _warnings(leaks: Leaks, manifest: Manifest) -> tuple[str, ...]:
             f"{leaks.conflicts} training texts carry different labels in different rows: "
             f"{_quoted([text for text, _ in leaks.conflict_examples])}"
         )
+    if not fit.converged:
+        warnings.append("the solver stopped before it converged: the fit may be improved on")
     measured = manifest.measured
     if measured is not None:
         ours = measured.adapter["accuracy"].value

@@ -55,17 +55,10 @@ def server_environment() -> dict[str, str]:
 
 def _check() -> None:
     """Say now, in one line, what the server would fail at later, in many."""
-    from backbone import BackboneNotFound, find_backbone, list_backbones
+    from service.runtime import backbone_folders
 
     current = settings()
-    root = current.backbones_folder
-    for name in current.backbones:
-        find_backbone(root, name)
-    if not list_backbones(root):
-        raise BackboneNotFound(
-            f"no backbone under {root}; add one with: headstock backbone add "
-            "sentence-transformers/all-MiniLM-L6-v2 --name minilm"
-        )
+    backbone_folders(current)
     scratch = Path(server_environment()["BENTOML_HOME"])
     try:
         scratch.mkdir(parents=True, exist_ok=True)

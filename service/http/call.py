@@ -79,7 +79,10 @@ class Call:
             raise _refusal(error) from error
 
     async def body(self, limit: int) -> bytes:
-        """The raw body of at most `limit` bytes; more is refused unread. Raises TooLarge, TooSlow."""
+        """The raw body of at most `limit` bytes; more is refused unread.
+
+        Raises TooLarge, TooSlow, and InvalidInput where the client left.
+        """
         announced = self.request.headers.get("content-length", "0")
         parts: list[bytes] = []
         size = int(announced) if announced.isdecimal() else 0

@@ -4,7 +4,6 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as StarletteRoute
 from starlette.staticfiles import StaticFiles
-from swagger_ui_bundle import swagger_ui_path
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -34,5 +33,5 @@ def docs_routes() -> list[BaseRoute]:
     """`/docs` and what it loads."""
     return [
         StarletteRoute("/docs", _page, methods=["GET"]),
-        Mount("/docs/assets", StaticFiles(directory=swagger_ui_path)),
+        Mount("/docs/assets", StaticFiles(packages=[("swagger_ui", "static")])),
     ]

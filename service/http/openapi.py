@@ -54,6 +54,7 @@ def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__,
         "summary": route.summary,
+        "tags": [_tag(route.path)],
         "parameters": _parameters(route),
         "responses": _responses(route, refs),
     }
@@ -67,6 +68,14 @@ def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
         content = {"application/octet-stream": {"schema": _BINARY}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
+
+
+def _tag(path: str) -> str:
+    """The group of the API page that a route stands in."""
+    for part, tag in (("/predict", "Predictions"), ("/adapters", "Adapters"), ("/v1/t", "Tenants")):
+        if part in path:
+            return tag
+    return "Server"
 
 
 def _access(scope: str) -> str:
@@ -116,7 +125,7 @@ def _responses(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
 def _failures(route: Route) -> set[int]:
     """What a route may refuse with, from its parts."""
     if route.scope is None:
-        return {500}
+        return {500, 503}
     failures = {401, 500, 503, *route.fails}
     if route.scope != "any":
         failures.add(403)

@@ -23,6 +23,7 @@ class CloseUnread:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
         if scope["type"] != "http" or not _may_be_much(scope):
             await self._app(scope, receive, send)
             return

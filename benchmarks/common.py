@@ -1,0 +1,110 @@
+"""What the measurements share: the backbone, a server with a client, rows of results."""
+
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from headstock.client import Client
+from headstock.demo import BACKBONE, ensure_backbone
+from headstock.process import Server, free_port, running_server
+
+PACKAGES = ("onnxruntime", "numpy", "torch", "bentoml", "scikit-learn")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured line: what, the measured value, and the target where there is one."""
+
+    what: str
+    value: str
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A ready server with an admin client, on an empty registry."""
+
+    client: Client
+    server: Server
+
+    def new_client(self) -> Client:
+        """A client of its own, for a thread of its own."""
+        return Client(self.server.url, self.client.key)
+
+    def worker_rss(self) -> int:
+        """Resident bytes of the process that answers."""
+        children = psutil.Process(self.server.process.pid).children(recursive=True)
+        return max(child.memory_info().rss for child in children)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples of this very name."""
+        samples = (line.rpartition(" ") for line in self.client.metrics().splitlines())
+        return sum(float(value) for sample, _, value in samples if sample.split("{")[0] == name)
+
+
+@contextmanager
+def bench(**variables: str) -> Iterator[Bench]:
+    """A server of the default backbone, with a registry that is thrown away."""
+    ensure_backbone()
+    key = secrets.token_urlsafe(32)
+    with tempfile.TemporaryDirectory() as folder:
+        database = f"sqlite:///{folder}/registry.sqlite"
+        environment = {
+            "HEADSTOCK_BACKBONES": BACKBONE,
+            "HEADSTOCK_ADMIN_KEY": key,
+            "HEADSTOCK_DATABASE_URL": database,
+            **variables,
+        }
+        with (
+            running_server(Path(folder) / "server.log", free_port(), environment) as server,
+            Client(server.url, key) as client,
+        ):
+            yield Bench(client, server)
+
+
+def headstock(*arguments: str) -> dict[str, Any]:
+    """Run a command with --json; its document."""
+    done = subprocess.run(
+        [sys.executable, "-m", "headstock", *arguments, "--json"],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def backbone_digest() -> str:
+    """The digest of the default backbone."""
+    digest: str = headstock("backbone", "show", BACKBONE)["digest"]
+    return digest
+
+
+def markdown(title: str, figures: list[Figure]) -> str:
+    """A section with a table."""
+    lines = [f"## {title}", "", "| figure | measured | target |", "|---|---|---|"]
+    lines += [f"| {each.what} | {each.value} | {each.target} |" for each in figures]
+    return "\n".join([*lines, ""])
+
+
+def machine() -> str:
+    """Where and with what it was measured."""
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    memory = psutil.virtual_memory().total / 2**30
+    cores = len(os.sched_getaffinity(0))
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}; {cores} cores ({platform.machine()}), {memory:.0f} GiB; "
+        f"Python {platform.python_version()}, {versions}; backbone {BACKBONE} in fp32."
+    )

@@ -1,0 +1,80 @@
+"""Made from the route table: a route that is added tomorrow is tested tomorrow."""
+
+import pytest
+
+from service.http.routes import ROUTES, Route
+from tests.contract.support import Server
+
+VALUES = {"adapter": "intents", "version": "1", "key": "k" * 12}
+GUARDED = [route for route in ROUTES if route.scope is not None]
+OF_TENANTS = [route for route in GUARDED if "tenant" in route.parameters]
+SCOPED = [route for route in GUARDED if route.scope != "any"]
+NEEDS_NO_KEY = {("GET", "/metrics")}
+
+
+def shown(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def path(route: Route, tenant: str = "acme") -> str:
+    return route.path.format(tenant=tenant, **VALUES)
+
+
+def lacking(scope: str) -> str:
+    """A scope that does not include `scope`."""
+    return "publish" if scope == "predict" else "predict"
+
+
+def test_no_route_is_open_by_oversight() -> None:
+    opened = {(route.method, route.path) for route in ROUTES if route.scope is None}
+    assert opened == NEEDS_NO_KEY
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=shown)
+async def test_without_a_key_nothing_is_answered(server: Server, route: Route) -> None:
+    await server.problem(401, route.method, path(route), key=None)
+    await server.problem(401, route.method, path(route, "nobody"), key=None)
+    if route.method == "GET":
+        assert (await server.call("HEAD", path(route), key=None)).status_code == 401
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=shown)
+async def test_with_a_wrong_key_nothing_is_answered(server: Server, route: Route) -> None:
+    good = server.keys["acme"]
+    for wrong in (good[:-1] + ("0" if good[-1] != "0" else "1"), "hs_x_y", "x" * 40):
+        await server.problem(401, route.method, path(route), key=wrong)
+    headers = {"Authorization": f"Basic {good}"}
+    await server.problem(401, route.method, path(route), key=None, headers=headers)
+
+
+@pytest.mark.parametrize("route", OF_TENANTS, ids=shown)
+async def test_another_tenants_things_are_as_if_they_were_not(server: Server, route: Route) -> None:
+    key = server.keys["other"]
+    texts = []
+    for tenant in ("acme", "nobody"):
+        response = await server.call(route.method, path(route, tenant), key)
+        assert response.status_code == 404
+        texts.append(response.text.replace(tenant, ""))
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("route", SCOPED, ids=shown)
+async def test_a_key_that_lacks_the_scope_is_told_so(server: Server, route: Route) -> None:
+    assert route.scope is not None
+    key = await server.new_key("acme", lacking(route.scope))
+    problem = await server.problem(403, route.method, path(route), key)
+    assert repr(route.scope) in problem["detail"]
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=shown)
+async def test_a_key_with_the_scope_gets_past_the_door(server: Server, route: Route) -> None:
+    if route.scope != "admin":
+        scope = "predict" if route.scope == "any" else str(route.scope)
+        key = await server.new_key("acme", scope)
+        assert (await server.call(route.method, path(route), key)).status_code not in (401, 403)
+    assert (await server.call(route.method, path(route))).status_code not in (401, 403)
+
+
+@pytest.mark.parametrize("route", [route for route in GUARDED if route.body], ids=shown)
+async def test_the_key_is_looked_at_before_the_body(server: Server, route: Route) -> None:
+    await server.problem(401, route.method, path(route), key=None, content=b"{" * 100_000)

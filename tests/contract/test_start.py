@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from adapters.errors import RegistryUnavailable
+from backbone import BackboneError, BackboneNotFound
+from service.http import build_http_app
+from service.runtime import Runtime
+from service.settings import Settings
+from tests.contract.support import ADMIN, INTENTS, Server, Template, serving
+
+
+def content_of(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def test_a_server_without_a_backbone_names_the_command(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, admin_key=SecretStr(ADMIN))
+    with pytest.raises(BackboneError, match=r"no backbone under .*: headstock backbone add \S+ "):
+        await Runtime.start(settings)
+    assert content_of(tmp_path) == []
+
+
+async def test_a_backbone_that_was_not_added_is_named_with_those_that_were(
+    tmp_path: Path, backbones: Path
+) -> None:
+    (tmp_path / "backbones").symlink_to(backbones)
+    settings = Settings(home=tmp_path, backbones=("tiny", "huge"))
+    with pytest.raises(BackboneNotFound, match=r"no backbone 'huge'.*added: tiny"):
+        await Runtime.start(settings)
+
+
+async def test_a_registry_that_cannot_be_opened_is_named(tmp_path: Path, backbones: Path) -> None:
+    (tmp_path / "backbones").symlink_to(backbones)
+    (tmp_path / "registry.sqlite").write_bytes(b"this is no database" * 100)
+    with pytest.raises(RegistryUnavailable, match=r"registry\.sqlite cannot be used"):
+        await Runtime.start(Settings(home=tmp_path))
+
+
+async def test_the_served_backbones_are_listed(server: Server) -> None:
+    listed = (await server.ok("GET", "/v1/backbones", server.keys["acme"]))["backbones"]
+    assert listed == [
+        {
+            "name": "tiny",
+            "digest": server.backbone.digest,
+            "modality": "text",
+            "precision": "fp32",
+            "features": {"tokens": ["n", "t", 8], "pooled": ["n", 8]},
+        }
+    ]
+
+
+async def test_the_admin_key_is_made_and_printed_once(
+    tmp_path: Path, backbones: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "backbones").symlink_to(backbones)
+    settings = Settings(home=tmp_path, admin_key=None)
+    runtime = await Runtime.start(settings)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    key = printed.err.partition("export HEADSTOCK_KEY=")[2].split()[0]
+    app = build_http_app()
+    app.state.runtime = runtime
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://headstock"
+    ) as http:
+        headers = {"Authorization": f"Bearer {key}"}
+        assert (await http.get("/v1/tenants", headers=headers)).json() == {"tenants": []}
+    await runtime.stop()
+    await (await Runtime.start(settings)).stop()
+    assert capsys.readouterr().err == ""
+
+
+async def test_a_restart_keeps_tenants_keys_versions_and_releases(
+    tmp_path: Path, template: Template
+) -> None:
+    async with serving(tmp_path, template) as server:
+        await server.publish(server.file(5))
+        before = await server.predict("x", key=server.keys["acme"])
+        keys = dict(server.keys)
+        state = await server.state()
+    runtime = await Runtime.start(server.runtime.settings)
+    app = build_http_app()
+    app.state.runtime = runtime
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://headstock") as http:
+        again = Server(runtime, http, server.document, keys)
+        assert await again.state() == state
+        assert await again.predict("x", path=INTENTS, key=keys["acme"]) == before
+    await runtime.stop()

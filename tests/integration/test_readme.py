@@ -1,0 +1,154 @@
+"""Every command of the README, run as a newcomer would: an empty folder with the project in it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "headstock")
+SERVERS = {"make serve", "headstock serve"}  # run until stopped
+THIS_RUN = "make test"  # the command that runs this very test
+
+
+def blocks() -> list[list[str]]:
+    """The commands of each shell block; a continued line is one command."""
+    found = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [block.replace("\\\n", " ").strip().splitlines() for block in found]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project by links, with this environment as its .venv: what is written stays in here."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    for name in PROJECT:
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    ready = folder / ".venv" / ".ready"
+    newest = max((ROOT / name).stat().st_mtime for name in ("pyproject.toml", "constraints.txt"))
+    assert ready.exists(), "the environment is not the one that `make setup` makes"
+    assert ready.stat().st_mtime >= newest, "`make setup` is due"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADSTOCK_")}
+    url = f"http://127.0.0.1:{port}"
+    return {**kept, "HEADSTOCK_PORT": str(port), "HEADSTOCK_SERVER": url, "PYTHONUNBUFFERED": "1"}
+
+
+def run(command: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run one command in the activated environment; its whole output."""
+    here = command.replace("127.0.0.1:8000", f"127.0.0.1:{environment['HEADSTOCK_PORT']}")
+    done = subprocess.run(
+        ["bash", "-c", f"source .venv/bin/activate && {here}"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, f"$ {command}\n{output}"
+    return output
+
+
+@contextmanager
+def server(command: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Run a command that serves; what it printed until a request is answered. Ends it in order."""
+    log = folder / "terminal.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["bash", "-c", f"source .venv/bin/activate && exec {command}"],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while "HEADSTOCK_KEY" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield log.read_text()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def test_the_readme_opens_with_what_it_is_for_then_the_two_commands() -> None:
+    assert blocks()[0] == ["make demo", "make test"]
+    purpose = README.split("## Two commands")[0].split("\n\n", 1)[1]
+    assert len(purpose.strip().splitlines()) <= 5
+
+
+def test_make_demo_works(folder: Path, environment: dict[str, str]) -> None:
+    output = run("make demo", folder, environment)
+    assert re.search(r"requests that failed\s*\S\s*0\b", output)
+    assert "damaged_item" in output
+
+
+def test_make_test_is_what_continuous_integration_runs() -> None:
+    assert THIS_RUN in (ROOT / ".ci" / "run").read_text()
+    planned = subprocess.run(
+        ["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert all(step in planned for step in ("ruff check", "ruff format --check", "mypy", "pytest"))
+
+
+def test_a_first_adapter_and_the_rest_of_its_life(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    commands = [command for block in blocks()[1:-1] for command in block]
+    assert "source .venv/bin/activate" in commands
+    with server("make serve", folder, environment) as printed:
+        key = re.search(r"export HEADSTOCK_KEY=(\S+)", printed)
+        assert key is not None, printed
+        own = {**environment, "HEADSTOCK_KEY": key[1]}
+        outputs = {command: run(command, folder, own) for command in commands}
+    answers = [text for command, text in outputs.items() if command.startswith("headstock predict")]
+    assert len(answers) == 1
+    assert "refund" in answers[0]
+    assert (folder / "rows.jsonl").read_text().count("\n") == 120
+    curl = [text for command, text in outputs.items() if command.startswith("curl")]
+    assert len(curl) == 1
+    assert '"predictions"' in curl[0]
+
+
+def test_a_backbone_is_added_and_served(folder: Path, environment: dict[str, str]) -> None:
+    add, serve = blocks()[-1]
+    assert serve in SERVERS
+    assert "Added backbone minilm" in run(add, folder, environment)
+    database = f"sqlite:///{folder}/fresh.sqlite"
+    with server(serve, folder, {**environment, "HEADSTOCK_DATABASE_URL": database}) as printed:
+        key = re.search(r"export HEADSTOCK_KEY=(\S+)", printed)
+        assert key is not None, printed
+        own = {**environment, "HEADSTOCK_KEY": key[1]}
+        assert "minilm" in run(
+            'curl -sf --retry 20 --retry-connrefused -H "Authorization: Bearer $HEADSTOCK_KEY" '
+            "http://127.0.0.1:8000/v1/backbones",
+            folder,
+            own,
+        )
+
+
+def test_every_command_of_the_readme_is_run_here() -> None:
+    everything = [command for block in blocks() for command in block]
+    own_adapter = [command for block in blocks()[1:-1] for command in block]
+    assert set(everything) == {"make demo", THIS_RUN, *own_adapter, *blocks()[-1]}

@@ -1,0 +1,123 @@
+"""Backbones from Hugging Face folders, exported through torch for real, and a hub that is away."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from backbone import Backbone, BackboneError
+from training import backbones, sources
+from training.export import load_encoder, reference_features
+
+_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "where", "is", "my", "order", "the", "a", "refund"]
+_SMALL = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+}
+
+
+def save_model(folder: Path, kind: str, **settings: Any) -> Path:
+    """A small model with random weights in Hugging Face format."""
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **{**_SMALL, **settings})
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    vocabulary = {word: number for number, word in enumerate(_WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=40,
+    ).save_pretrained(folder)
+    return folder
+
+
+def add(folder: Path, root: Path) -> Backbone:
+    found = sources.resolve(str(folder), None)
+    return backbones.add_from_folder(found.path, found.source, root, "small", lambda _: None)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet"])
+def test_an_encoder_is_exported_as_torch_computes_it(kind: str, tmp_path: Path) -> None:
+    folder = save_model(tmp_path / kind, kind)
+    backbone = add(folder, tmp_path / "backbones")
+    assert backbone.manifest.width("pooled") == 16
+    assert backbone.manifest.preprocessing.max_length == 40
+    row = backbone.preprocess("where is my order")
+    ours = backbone.run([row], {"pooled", "tokens"})
+    theirs = reference_features(load_encoder(folder), row.ids.tolist())
+    for feature, expected in theirs.items():
+        assert ours[feature][0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_pooling_and_length_of_sentence_transformers_are_kept(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "bert", "bert")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 16, "pooling_mode_cls_token": True})
+    )
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 12}))
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    backbone = add(folder, tmp_path / "backbones")
+    assert backbone.manifest.preprocessing.max_length == 12
+    assert backbone.manifest.source.license == "mit"
+    row = backbone.preprocess("where is my order")
+    features = backbone.run([row], {"pooled", "tokens"})
+    assert np.array_equal(features["pooled"][0], features["tokens"][0, 0])
+
+
+def test_unknown_pooling_is_refused_by_name(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "bert", "bert")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    with pytest.raises(BackboneError, match="pooling_mode_max_tokens"):
+        add(folder, tmp_path / "backbones")
+
+
+def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(BackboneError, match=r"no model\.safetensors.*a pickle can run code"):
+        sources.resolve(str(tmp_path), None)
+
+
+def test_weights_that_are_not_the_pinned_ones_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_model(tmp_path / "bert", "bert")
+    monkeypatch.setattr(sources, "_packaged", lambda _: folder)
+    with pytest.raises(BackboneError, match="not the pinned"):
+        sources.resolve(sources.DEFAULT_ID, None)
+
+
+def test_no_hub_is_a_clear_error_within_seconds(tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "headstock", "backbone", "add", "some/model", "--name", "x"],
+        env={**os.environ, "HEADSTOCK_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "cannot get some/model from the Hugging Face hub" in done.stderr
+    assert time.monotonic() - started < 15

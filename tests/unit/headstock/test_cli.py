@@ -1,0 +1,186 @@
+"""The command line in this process: what it prints, refuses and exits with."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstock.cli import main
+from tests.support import make_adapter_file
+from tests.tiny import make_tiny_backbone, write_tiny_model
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    monkeypatch.setenv("HEADSTOCK_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    return home
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    lines = ["text,label"]
+    for number in range(40):
+        letters = "aeiou" if number % 2 else "12345"
+        lines.append(f"{''.join(random.choice(list(letters), 6))}{number},{letters[0]}")
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """Exit status, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["headstock", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    captured = capsys.readouterr()
+    code = caught.value.code
+    assert code is None or isinstance(code, int)
+    return code or 0, captured.out, captured.err
+
+
+def test_an_onnx_file_to_a_measured_adapter(
+    home: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = write_tiny_model(tmp_path)
+    add = ("backbone", "add", str(model), "--name", "tiny", "--max-length", "16")
+    code, out, err = run(monkeypatch, capsys, *add, "--json")
+    assert code == 0, err
+    digest = json.loads(out)["digest"]
+    code, out, _ = run(monkeypatch, capsys, "backbone", "list", "--json")
+    assert [each["digest"] for each in json.loads(out)["backbones"]] == [digest]
+    code, out, _ = run(monkeypatch, capsys, "backbone", "show", "tiny")
+    assert digest in out.replace("\n", "").replace("│", "").replace(" ", "")
+
+    train = ("train", str(data), "--backbone", "tiny", "--output", "a.safetensors")
+    code, out, err = run(monkeypatch, capsys, *train, "--json")
+    assert code == 0, err
+    assert json.loads(out)["manifest"]["backbone"] == digest
+    code, out, err = run(monkeypatch, capsys, *train)
+    assert "majority" in out
+    assert "Wrote a.safetensors" in err
+
+    code, out, _ = run(monkeypatch, capsys, "inspect", "a.safetensors")
+    assert code == 0
+    assert "temperature" in out
+    code, out, _ = run(monkeypatch, capsys, "inspect", "a.safetensors", "--json")
+    assert json.loads(out)["labels"] == ["1", "a"]
+
+    evaluate = ("evaluate", "a.safetensors", str(data), "--predictions", "rows.jsonl")
+    code, out, _ = run(monkeypatch, capsys, *evaluate, "--json")
+    assert json.loads(out)["rows"] == 40
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 40
+    assert set(rows[0]) == {"label", "score"}
+    code, out, _ = run(monkeypatch, capsys, *evaluate)
+    assert "accuracy" in out
+
+
+BAD_ROWS = {
+    "missing column": (b"sentence,label\na,b\n", "text"),
+    "one class only": (b"text,label\na,x\nb,x\nc,x\n", "x"),
+    "a class with one row": (b"text,label\n" + b"a,x\nb,x\nc,x\nd,x\n" * 3 + b"e,y\n", "y"),
+    "empty": (b"", "empty"),
+    "header only": (b"text,label\n", "no rows"),
+    "wrong encoding": ("text,label\nschön,x\n".encode("latin-1"), "UTF-8"),
+    "broken quotes": (b'text,label\n"a,x\n', "quot"),
+    "empty label": (b"text,label\na,x\nb,\n", "label"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_rows_that_cannot_be_used_are_refused_with_their_reason(
+    name: str,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_tiny_backbone(home / "backbones")
+    content, reason = BAD_ROWS[name]
+    path = tmp_path / "bad.csv"
+    path.write_bytes(content)
+    train = ("train", str(path), "--backbone", "tiny", "--output", "a.safetensors")
+    code, out, err = run(monkeypatch, capsys, *train)
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: ") or "\nError: " in err
+    assert reason in err
+    code, out, _ = run(monkeypatch, capsys, *train, "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "invalid-data"
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_wrong_usage_is_status_2(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, capsys, "train")[0] == 2
+    assert run(monkeypatch, capsys, "trane")[0] == 2
+    assert run(monkeypatch, capsys, "push", "nowhere", "--tenant", "a", "--name", "b")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("train", "x.csv", "--backbone", "none", "--output", "y"), "headstock backbone add"),
+        (("backbone", "add", "no/such/thing", "--name", "x"), "no folder, no .onnx file"),
+        (("backbone", "add", "x.onnx", "--name", "../x"), "is not valid"),
+        (("inspect", "nowhere"), "cannot read nowhere"),
+        (("tenant", "list"), "set HEADSTOCK_KEY"),
+        (("predict", "acme", "text", "--key", "k"), "must be TENANT/ADAPTER"),
+        (("predict", "acme/../x", "text", "--key", "k"), "is not valid"),
+        (("serve",), "no backbone under"),
+        (("tenant", "list", "--key", "k", "--server", "http://127.0.0.1:9"), "is the server up?"),
+    ],
+)
+def test_refusals_say_what_to_do(
+    arguments: tuple[str, ...],
+    reason: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("HEADSTOCK_KEY", raising=False)
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert (code, out) == (1, "")
+    assert reason in err
+
+
+def test_a_bad_setting_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADSTOCK_PORT", "eighty")
+    code, _, err = run(monkeypatch, capsys, "backbone", "list")
+    assert code == 1
+    assert "HEADSTOCK_PORT" in err
+
+
+def test_labels_that_look_like_markup_are_shown_as_they_are(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.safetensors").write_bytes(make_adapter_file(labels=("[red]", "[/b]")))
+    code, out, _ = run(monkeypatch, capsys, "inspect", "a.safetensors")
+    assert code == 0
+    assert "[red], [/b]" in out
+
+
+@pytest.mark.parametrize("command", ["", "train", "backbone add", "serve", "demo", "release set"])
+def test_every_command_explains_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, *command.split(), "--help")
+    assert code == 0
+    assert "Usage" in out

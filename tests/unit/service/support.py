@@ -1,0 +1,101 @@
+"""What the service's unit tests share: adapters in memory, snapshots, runs that wait for a word."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+
+from adapters.adapter import Adapter, Ranked, build_adapter, read_adapter
+from adapters.registry import ActiveRelease, LiveKey, Snapshot, TenantState
+from backbone import TextRow
+from service.engine import Engine, EngineLimits
+from service.metrics import Metrics
+from service.testing import FakeBackbone
+from tests.support import make_adapter_file, make_manifest
+
+PATIENCE_S = 20  # for what comes at once; only a failing test waits so long
+
+
+def make_adapter(seed: int = 0, labels: tuple[str, ...] = ("no", "yes")) -> Adapter:
+    return read_adapter(make_adapter_file(labels, seed=seed))
+
+
+def make_overflowing_adapter() -> Adapter:
+    """Sound for words of one letter, and overflowing for longer ones."""
+    weight = np.full((2, 8), 3e37, dtype=np.float32)
+    weight[1] *= -1
+    tensors = {"head.weight": weight, "head.bias": np.zeros(2, dtype=np.float32)}
+    golden = np.full((1, 8), 1e-38, dtype=np.float32)
+    return read_adapter(build_adapter(make_manifest(), tensors, golden))
+
+
+def expected(adapter: Adapter, word_length: int, top_k: int = 1) -> Ranked:
+    """What `adapter` says to a word of that length on a FakeBackbone."""
+    return adapter.rank(np.full(8, word_length, dtype=np.float32), top_k)
+
+
+def key(key_id: str, *scopes: str, secret_sha256: str = "0" * 64) -> LiveKey:
+    return LiveKey(key_id, secret_sha256, tuple(scopes))  # type: ignore[arg-type]  # plain words
+
+
+def release(adapter: str, digest: str, number: int = 1) -> ActiveRelease:
+    return ActiveRelease(adapter, number, number, digest, "ab" * 32)
+
+
+def tenant(*keys: LiveKey, releases: Sequence[ActiveRelease] = ()) -> TenantState:
+    return TenantState(keys, {each.adapter: each for each in releases})
+
+
+def snapshot(seq: int, admin_keys: tuple[LiveKey, ...] = (), /, **tenants: TenantState) -> Snapshot:
+    return Snapshot(seq, tenants, admin_keys)
+
+
+class Gate:
+    """Given as `before_run`: holds each run until it is opened, and notes the rows of each."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[int]] = []  # the rows' word lengths
+        self._entered = threading.Semaphore(0)
+        self._open = threading.Event()
+
+    def __call__(self, rows: Sequence[TextRow]) -> None:
+        self.runs.append([int(row.ids[0]) for row in rows])
+        self._entered.release()
+        assert self._open.wait(PATIENCE_S)
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def entered(self) -> None:
+        """Wait for one more run to begin."""
+        assert await asyncio.to_thread(self._entered.acquire, timeout=PATIENCE_S)
+
+
+async def turn() -> None:
+    """Let the tasks that were just made go as far as they can without waiting."""
+    await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def running(
+    backbone: FakeBackbone,
+    *,
+    queue_rows: int = 10_000,
+    batch_tokens: int = 256,
+    runs: int = 1,
+    metrics: Metrics | None = None,
+) -> AsyncIterator[Engine]:
+    limits = EngineLimits(queue_rows, batch_tokens, runs)
+    engine = Engine(backbone, limits, metrics or Metrics())
+    engine.start()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield engine
+    finally:
+        await engine.stop()
+
+
+def rows(engine: Engine, *texts: str) -> list[TextRow]:
+    return [engine.backbone.preprocess(text) for text in texts]

@@ -1,0 +1,147 @@
+import pytest
+
+from adapters.errors import HeadstockError, InvalidName, MissingScope, NotFound, Unauthenticated
+from adapters.registry import new_key, secret_digest
+from service.access import Keyring, Principal, Scope, authorize
+from service.directory import Directory
+from tests.unit.service.support import key, snapshot, tenant
+
+ROOT, ACME, OTHER = new_key(), new_key(), new_key()
+SETTINGS_KEY = "a secret that an operator chose himself"
+
+ADMIN = Principal("root", None, frozenset({"admin"}))
+PREDICTS = Principal("p", "acme", frozenset({"predict"}))
+PUBLISHES = Principal("u", "acme", frozenset({"publish"}))
+BOTH = Principal("b", "acme", frozenset({"predict", "publish"}))
+
+
+@pytest.fixture
+def directory() -> Directory:
+    directory = Directory()
+    directory.update(
+        snapshot(
+            1,
+            (key(ROOT.id, "admin", secret_sha256=secret_digest(ROOT.secret)),),
+            acme=tenant(key(ACME.id, "predict", secret_sha256=secret_digest(ACME.secret))),
+            other=tenant(key(OTHER.id, "publish", secret_sha256=secret_digest(OTHER.secret))),
+        )
+    )
+    return directory
+
+
+def test_a_key_is_its_tenants_principal(directory: Directory) -> None:
+    keyring = Keyring(directory, None)
+    assert keyring.authenticate(f"Bearer {ACME.text}") == Principal(
+        ACME.id, "acme", frozenset({"predict"})
+    )
+    assert keyring.authenticate(f"bearer  {OTHER.text} ").tenant == "other"
+    root = keyring.authenticate(f"BEARER {ROOT.text}")
+    assert root == Principal(ROOT.id, None, frozenset({"admin"}))
+    assert root.is_admin
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        ACME.text,
+        f"Basic {ACME.text}",
+        f"Bearer {ACME.text[:-1]}",
+        f"Bearer {ACME.text}0",
+        f"Bearer {ACME.text.upper()}",
+        f"Bearer hs_{ACME.id}_{OTHER.secret}",
+        f"Bearer hs_{new_key().id}_{ACME.secret}",
+        f"Bearer {ACME.id}",
+        f"Bearer {secret_digest(ACME.secret)}",
+        f"Bearer {SETTINGS_KEY}",
+        "Bearer \ud800",
+        "Bearer " + "x" * 100_000,
+    ],
+)
+def test_anything_but_a_live_key_is_refused_alike(directory: Directory, header: str | None) -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        Keyring(directory, None).authenticate(header)
+    assert "Authorization: Bearer" in str(caught.value) or "not valid" in str(caught.value)
+
+
+def test_a_revoked_key_is_refused_at_once(directory: Directory) -> None:
+    keyring = Keyring(directory, None)
+    keyring.authenticate(f"Bearer {ACME.text}")
+    directory.update(snapshot(2, (), acme=tenant()))
+    with pytest.raises(Unauthenticated):
+        keyring.authenticate(f"Bearer {ACME.text}")
+
+
+def test_an_admin_key_of_the_settings_stands_in_place_of_the_stored_one(
+    directory: Directory,
+) -> None:
+    keyring = Keyring(directory, SETTINGS_KEY)
+    assert keyring.authenticate(f"Bearer {SETTINGS_KEY}").is_admin
+    with pytest.raises(Unauthenticated):
+        keyring.authenticate(f"Bearer {ROOT.text}")
+    assert keyring.authenticate(f"Bearer {ACME.text}").tenant == "acme"
+    with pytest.raises(Unauthenticated):
+        keyring.authenticate(f"Bearer {SETTINGS_KEY[:-1]}")
+
+
+# For each principal: the tenant of the path, the scope of the route, what comes of it.
+MATRIX: list[tuple[Principal, str | None, Scope, type[HeadstockError] | None]] = [
+    *((ADMIN, name, scope, None) for name in (None, "acme", "other") for scope in ("predict",)),
+    *((ADMIN, name, "publish", None) for name in (None, "acme", "other")),
+    *((ADMIN, name, "admin", None) for name in (None, "acme", "other")),
+    *((ADMIN, name, "any", None) for name in (None, "acme", "other")),
+    (PREDICTS, "acme", "predict", None),
+    (PREDICTS, "acme", "any", None),
+    (PREDICTS, None, "any", None),
+    (PREDICTS, None, "predict", None),
+    (PREDICTS, "acme", "publish", MissingScope),
+    (PREDICTS, "acme", "admin", MissingScope),
+    (PREDICTS, None, "admin", MissingScope),
+    (PUBLISHES, "acme", "publish", None),
+    (PUBLISHES, "acme", "any", None),
+    (PUBLISHES, "acme", "predict", MissingScope),
+    (PUBLISHES, None, "predict", MissingScope),
+    (BOTH, "acme", "predict", None),
+    (BOTH, "acme", "publish", None),
+    (BOTH, "acme", "admin", MissingScope),
+    *((who, "other", "any", NotFound) for who in (PREDICTS, PUBLISHES, BOTH)),
+    *((who, "other", "predict", NotFound) for who in (PREDICTS, PUBLISHES, BOTH)),
+    *((who, "other", "publish", NotFound) for who in (PREDICTS, PUBLISHES, BOTH)),
+    *((who, "other", "admin", NotFound) for who in (PREDICTS, PUBLISHES, BOTH)),
+    *((who, "Acme", "any", InvalidName) for who in (ADMIN, BOTH)),
+    *((who, "../acme", "any", InvalidName) for who in (ADMIN, BOTH)),
+]
+
+
+@pytest.mark.parametrize(("principal", "tenant_name", "scope", "refusal"), MATRIX)
+def test_who_may_do_what(
+    principal: Principal,
+    tenant_name: str | None,
+    scope: Scope,
+    refusal: type[HeadstockError] | None,
+) -> None:
+    if refusal is None:
+        authorize(principal, tenant_name, scope)
+        return
+    with pytest.raises(refusal) as caught:
+        authorize(principal, tenant_name, scope)
+    assert type(caught.value) is refusal
+
+
+def test_a_tenants_key_with_the_word_admin_is_no_admin() -> None:
+    odd = Principal("x", "acme", frozenset({"admin"}))
+    assert not odd.is_admin
+    with pytest.raises(NotFound):
+        authorize(odd, "other", "any")
+
+
+def test_no_tenant_of_others_is_told_apart_from_none() -> None:
+    texts = []
+    for name in ("other", "nobody"):
+        with pytest.raises(NotFound) as caught:
+            authorize(BOTH, name, "predict")
+        texts.append(str(caught.value).replace(name, ""))
+    assert texts[0] == texts[1]

@@ -1,0 +1,94 @@
+import pytest
+
+from adapters.errors import NotFound
+from service.directory import Directory
+from tests.unit.service.support import key, release, snapshot, tenant
+
+
+@pytest.fixture
+def directory() -> Directory:
+    directory = Directory()
+    directory.update(
+        snapshot(
+            5,
+            (key("root0000", "admin"),),
+            acme=tenant(key("acmekey1", "predict"), releases=[release("intents", "d1")]),
+            other=tenant(key("otherkey", "publish"), releases=[release("intents", "d2")]),
+        )
+    )
+    return directory
+
+
+def test_a_key_is_found_with_its_tenant(directory: Directory) -> None:
+    found = directory.key("acmekey1")
+    assert found == ("acme", key("acmekey1", "predict"))
+    assert directory.key("root0000") == (None, key("root0000", "admin"))
+    assert directory.key("unknown0") is None
+
+
+def test_a_release_is_found_by_tenant_and_adapter(directory: Directory) -> None:
+    assert directory.release("acme", "intents").digest == "d1"
+    assert directory.release("other", "intents").digest == "d2"
+    assert directory.seq == 5
+
+
+def test_what_is_not_there_is_not_found(directory: Directory) -> None:
+    with pytest.raises(NotFound, match="no tenant 'nobody'"):
+        directory.release("nobody", "intents")
+    with pytest.raises(NotFound, match="no adapter 'unreleased'"):
+        directory.release("acme", "unreleased")
+
+
+def test_an_unknown_tenant_has_no_releases(directory: Directory) -> None:
+    assert directory.releases("nobody") == {}
+
+
+def test_an_update_changes_its_tenants_and_leaves_the_others(directory: Directory) -> None:
+    directory.update(
+        snapshot(
+            6,
+            (key("root0000", "admin"),),
+            acme=tenant(key("acmekey2", "predict"), releases=[release("intents", "d3", 2)]),
+        )
+    )
+    assert directory.seq == 6
+    assert directory.release("acme", "intents").number == 2
+    assert directory.release("other", "intents").digest == "d2"
+    assert directory.key("otherkey") is not None
+
+
+def test_a_key_that_an_update_lacks_is_revoked(directory: Directory) -> None:
+    directory.update(snapshot(6, (), acme=tenant(key("acmekey2", "predict"))))
+    assert directory.key("acmekey1") is None
+    assert directory.key("acmekey2") is not None
+    assert directory.key("root0000") is None
+
+
+def test_a_release_that_an_update_lacks_is_gone(directory: Directory) -> None:
+    directory.update(snapshot(6, (), acme=tenant()))
+    with pytest.raises(NotFound):
+        directory.release("acme", "intents")
+    assert directory.releases("acme") == {}
+
+
+def test_a_version_is_released_while_anybody_names_it() -> None:
+    directory = Directory()
+    shared = [release("one", "d1"), release("two", "d1")]
+    directory.update(snapshot(1, (), acme=tenant(releases=shared)))
+    directory.update(snapshot(2, (), other=tenant(releases=[release("one", "d1")])))
+    assert directory.is_released("d1")
+    assert not directory.is_released("d2")
+    directory.update(snapshot(3, (), acme=tenant(releases=[release("one", "d2")])))
+    assert directory.is_released("d1")
+    assert directory.is_released("d2")
+    directory.update(snapshot(4, (), other=tenant()))
+    assert not directory.is_released("d1")
+    assert directory.is_released("d2")
+
+
+def test_the_same_update_twice_counts_once(directory: Directory) -> None:
+    same = snapshot(6, (), acme=tenant(releases=[release("intents", "d1")]))
+    directory.update(same)
+    directory.update(same)
+    directory.update(snapshot(7, (), acme=tenant()))
+    assert not directory.is_released("d1")

@@ -1,0 +1,62 @@
+"""One contract for the fake and for the real thing: what the engine relies on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backbone import Backbone, BackboneError
+from service.testing import FakeBackbone
+from tests.tiny import make_tiny_backbone
+
+TEXTS = ("a", "", "two words", "a b c d e", "   ")
+
+
+@pytest.fixture(params=["fake", "real"])
+def backbone(request: pytest.FixtureRequest, tmp_path: Path) -> Backbone:
+    if request.param == "fake":
+        return FakeBackbone(width=5)
+    return make_tiny_backbone(tmp_path / "backbones")
+
+
+def test_it_says_what_it_is(backbone: Backbone) -> None:
+    assert backbone.name == backbone.manifest.name
+    assert len(backbone.digest) == 64
+    assert backbone.manifest.features["pooled"].dims == ("n", backbone.manifest.width("pooled"))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_text_is_a_row_of_at_least_one_token(backbone: Backbone, text: str) -> None:
+    row = backbone.preprocess(text)
+    assert row.length == len(row.ids) >= 1
+    assert row.ids.dtype == np.int64
+
+
+def test_a_row_has_its_features_in_its_place(backbone: Backbone) -> None:
+    rows = [backbone.preprocess(text) for text in TEXTS]
+    features = backbone.run(rows, {"pooled"})
+    assert set(features) == {"pooled"}
+    pooled = features["pooled"]
+    assert pooled.dtype == np.float32
+    assert pooled.shape == (len(TEXTS), backbone.manifest.width("pooled"))
+    for position, row in enumerate(rows):
+        assert np.array_equal(backbone.run([row], ["pooled"])["pooled"][0], pooled[position])
+    assert not np.array_equal(pooled[0], pooled[2])
+
+
+def test_a_feature_that_it_does_not_have_fails_the_run(backbone: Backbone) -> None:
+    with pytest.raises(BackboneError):
+        backbone.run([backbone.preprocess("a")], {"regions"})
+
+
+def test_the_fake_remembers_its_batches_and_fails_when_told() -> None:
+    def refuse(rows: object) -> None:
+        raise ValueError("told to")
+
+    fake = FakeBackbone()
+    fake.run([fake.preprocess("a"), fake.preprocess("b")], {"pooled"})
+    assert fake.batches == [2]
+    failing = FakeBackbone(before_run=refuse)
+    with pytest.raises(ValueError, match="told to"):
+        failing.run([failing.preprocess("a")], {"pooled"})
+    assert failing.batches == []

@@ -1,0 +1,103 @@
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.data import Rows, read_rows
+
+TRICKY = ["NA", "null", "None", "007", "nan", "true", "1.0", "-", "NULL"]
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def write_as(folder: Path, suffix: str, table: dict[str, list[str]]) -> Path:
+    path = folder / f"rows{suffix}"
+    frame = pl.DataFrame(table)
+    if suffix == ".parquet":
+        frame.write_parquet(path)
+    elif suffix in {".csv", ".tsv"}:
+        frame.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
+    else:
+        frame.write_ndjson(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".CSV"])
+def test_every_format_reads_the_same_rows(tmp_path: Path, suffix: str) -> None:
+    table = {"text": ['say "hi", you', "two\nlines"], "label": ["a", "b"], "split": ["x", "y"]}
+    path = write_as(tmp_path, suffix.lower(), table).rename(tmp_path / f"data{suffix}")
+    assert read_rows(path) == Rows(('say "hi", you', "two\nlines"), ("a", "b"), ("x", "y"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_nothing_is_inferred_from_a_value(tmp_path: Path, suffix: str) -> None:
+    rows = read_rows(write_as(tmp_path, suffix, {"text": TRICKY, "label": TRICKY}))
+    assert rows == Rows(tuple(TRICKY), tuple(TRICKY), None)
+
+
+def test_integers_become_their_digits(tmp_path: Path) -> None:
+    parquet = tmp_path / "rows.parquet"
+    pl.DataFrame({"text": ["a", "b"], "label": [1, -2]}).write_parquet(parquet)
+    lines = write(tmp_path / "rows.jsonl", '{"text":"a","label":1}\n{"text":"b","label":"x"}\n')
+    assert read_rows(parquet).labels == ("1", "-2")
+    assert read_rows(lines).labels == ("1", "x")
+
+
+def test_categories_of_parquet_are_labels(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    frame = pl.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
+    frame.with_columns(pl.col("label").cast(pl.Categorical)).write_parquet(path)
+    assert read_rows(path).labels == ("x", "y")
+
+
+def test_labels_and_splits_are_stripped_and_texts_are_not(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", "text,label,split\n a , x ,\ttrain\n")
+    assert read_rows(path) == Rows((" a ",), ("x",), ("train",))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_marked_encodings_read_alike(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path / "rows.csv", "text,label\ncafé ☕,ja\n".encode(encoding))
+    assert read_rows(path) == Rows(("café ☕",), ("ja",), None)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_and_blank_lines(tmp_path: Path, end: str) -> None:
+    path = write(tmp_path / "rows.csv", end.join(["text,label", "a,x", "", "b,y", ""]))
+    assert read_rows(path) == Rows(("a", "b"), ("x", "y"), None)
+
+
+def test_a_bare_quote_inside_a_field_is_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", 'text,label\na 6" pipe,order\nb,other\n')
+    assert read_rows(path).texts == ('a 6" pipe', "b")
+
+
+def test_other_columns_can_be_named_and_the_rest_ignored(tmp_path: Path) -> None:
+    line = '{"q": "a", "intent": "x", "fold": "1", "score": null, "more": [1]}\n'
+    rows = read_rows(write(tmp_path / "r.jsonl", line), "q", "intent", "fold")
+    assert rows == Rows(("a",), ("x",), ("1",))
+
+
+def test_a_json_string_may_hold_a_line_separator(tmp_path: Path) -> None:
+    line = json.dumps({"text": "a\u2028b", "label": "x"}, ensure_ascii=False)
+    assert read_rows(write(tmp_path / "r.jsonl", line)).texts == ("a\u2028b",)
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip), min_size=1, max_size=5
+    )
+)
+def test_json_lines_keep_any_text(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "rows.jsonl"
+    lines = [json.dumps({"text": text, "label": "x"}, ensure_ascii=False) for text in texts]
+    write(path, "\n".join(lines))
+    assert read_rows(path).texts == tuple(texts)

@@ -1,0 +1,204 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapters.adapter import Adapter, read_adapter
+from backbone import Backbone, BackboneNotFound
+from tests.tiny import make_tiny_backbone
+from training.errors import InvalidData, TrainingError
+from training.evaluate import Evaluated, evaluate_adapter, read_adapter_file
+from training.features import FeatureCache, Progress, compute_features
+from training.job import Columns, check_output
+from training.train import Trained, train_adapter
+
+
+def stage(_: str) -> Progress:
+    return lambda *_: None
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def backbone(home: Path) -> Backbone:
+    return make_tiny_backbone(home / "backbones")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two easy classes: texts of vowels, texts of digits."""
+    random = np.random.default_rng(0)
+    lines = ["text,label,split"]
+    for number in range(60):
+        letters, label = (("aeiou", "letters"), ("12345", "digits"))[number % 2]
+        text = "".join(random.choice(list(letters), size=6))
+        lines.append(f"{text}{number},{label},{'test' if number >= 40 else 'train'}")
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def train(data: Path, backbone: Backbone, cache: Path, columns: Columns | None = None) -> Trained:
+    return train_adapter(data, columns or Columns(), backbone, FeatureCache(cache), 0, stage)
+
+
+def test_training_gives_a_sound_adapter(data: Path, backbone: Backbone, tmp_path: Path) -> None:
+    trained = train(data, backbone, tmp_path / "cache")
+    adapter = read_adapter(trained.content)
+    assert adapter.digest == trained.digest
+    assert adapter.manifest.labels == ("digits", "letters")
+    assert adapter.manifest.backbone == backbone.digest
+    assert adapter.manifest.training is not None
+    assert adapter.manifest.training.rows_per_label == (20, 20)
+    assert adapter.manifest.measured is not None
+    assert adapter.manifest.measured.rows == 20
+    assert adapter.manifest.measured.adapter["accuracy"].value == 1.0
+    assert set(adapter.manifest.measured.baselines) == {"majority", "tfidf"}
+    assert adapter.manifest.measured.baselines["majority"]["accuracy"].value == 0.5
+
+
+def test_the_same_training_is_the_same_file(data: Path, backbone: Backbone, tmp_path: Path) -> None:
+    first = train(data, backbone, tmp_path / "one")
+    again = train(data, backbone, tmp_path / "other")
+    assert first.content == again.content
+
+
+def test_evaluation_repeats_what_training_measured(
+    data: Path, backbone: Backbone, home: Path, tmp_path: Path
+) -> None:
+    trained = train(data, backbone, tmp_path / "cache")
+    adapter = read_adapter(trained.content)
+    result = evaluate(adapter, data, home, tmp_path)
+    assert result.measured == trained.manifest.measured
+    assert [label for label, _ in result.predictions] == ["digits", "letters"][::-1] * 10
+
+
+def test_predictions_are_what_the_head_gives_alone(
+    data: Path, backbone: Backbone, home: Path, tmp_path: Path
+) -> None:
+    adapter = read_adapter(train(data, backbone, tmp_path / "cache").content)
+    result = evaluate(adapter, data, home, tmp_path)
+    texts = [line.split(",")[0] for line in data.read_text().splitlines()[41:]]
+    for text, prediction in zip(texts, result.predictions, strict=True):
+        feature = backbone.run([backbone.preprocess(text)], ["pooled"])["pooled"][0]
+        assert adapter.rank(feature, 1)[0] == prediction
+
+
+def evaluate(adapter: Adapter, data: Path, home: Path, folder: Path) -> Evaluated:
+    cache = FeatureCache(folder / "cache")
+    return evaluate_adapter(adapter, data, Columns(), home / "backbones", cache, stage)
+
+
+def test_leaks_and_conflicts_are_reported(data: Path, backbone: Backbone, tmp_path: Path) -> None:
+    rows = data.read_text().splitlines()
+    leaked = rows[-1].split(",")[0]
+    rows += [f'"  {leaked.upper()}! ",letters,train', f"{leaked},digits,train"]
+    data.write_text("\n".join(rows))
+    warnings = train(data, backbone, tmp_path / "cache").warnings
+    assert any(warning.startswith("1 test rows stand in the training rows") for warning in warnings)
+    assert any("carry different labels" in warning for warning in warnings)
+    assert leaked in " ".join(warnings)
+
+
+def test_a_better_baseline_is_pointed_out(backbone: Backbone, tmp_path: Path) -> None:
+    """The classes differ by the order of two letters, which a mean of tokens cannot see."""
+    words = {"one": "ab ab", "two": "ba ba"}
+    rows = [
+        {"text": f"{words[label]} {number:02d} {number:02d}", "label": label, "split": split}
+        for split, count in (("train", 40), ("test", 40))
+        for number in range(count)
+        for label in words
+    ]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in rows))
+    warnings = train(data, backbone, tmp_path / "cache").warnings
+    assert any("less accurate than: tfidf" in warning for warning in warnings)
+
+
+def test_an_unknown_backbone_is_named(data: Path, backbone: Backbone, tmp_path: Path) -> None:
+    adapter = read_adapter(train(data, backbone, tmp_path / "cache").content)
+    with pytest.raises(BackboneNotFound, match=f"trained on backbone {backbone.digest}"):
+        evaluate(adapter, data, tmp_path / "elsewhere", tmp_path)
+
+
+def test_labels_that_the_adapter_does_not_know_are_named(
+    data: Path, backbone: Backbone, home: Path, tmp_path: Path
+) -> None:
+    adapter = read_adapter(train(data, backbone, tmp_path / "cache").content)
+    data.write_text(data.read_text() + "\nhello,greeting,test")
+    with pytest.raises(InvalidData, match="does not know: greeting"):
+        evaluate(adapter, data, home, tmp_path)
+
+
+def test_data_without_splits_is_evaluated_whole(
+    data: Path, backbone: Backbone, home: Path, tmp_path: Path
+) -> None:
+    adapter = read_adapter(train(data, backbone, tmp_path / "cache").content)
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
+    result = evaluate(adapter, data, home, tmp_path)
+    assert result.measured.rows == 60
+    assert result.measured.baselines == {}
+
+
+def test_features_are_computed_once(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(tmp_path / "features.sqlite")
+    texts = ["one", "two", "one", "three"]
+    reports: list[tuple[int, int]] = []
+    first = compute_features(
+        backbone, texts, "pooled", cache, lambda done, total: reports.append((done, total))
+    )
+    assert reports[0] == (0, 3)
+    assert reports[-1] == (3, 3)
+    assert np.array_equal(first[0], first[2])
+    monkeypatch.setattr(backbone, "run", lambda *_: pytest.fail("computed again"))
+    again = compute_features(backbone, texts, "pooled", cache, lambda *_: None)
+    assert np.array_equal(first, again)
+
+
+def test_an_interruption_keeps_what_was_computed(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(tmp_path / "features.sqlite")
+    monkeypatch.setattr("training.features._BATCH_TOKENS", 6)
+    monkeypatch.setattr("training.features._BATCHES_A_COMMIT", 1)
+    texts = [f"text{number}" for number in range(20)]
+
+    def interrupt(done: int, _: int) -> None:
+        if done >= 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute_features(backbone, texts, "pooled", cache, interrupt)
+    reports: list[int] = []
+    compute_features(backbone, texts, "pooled", cache, lambda done, _: reports.append(done))
+    assert reports[0] >= 10
+
+
+def test_a_damaged_cache_says_that_it_may_be_deleted(backbone: Backbone, tmp_path: Path) -> None:
+    path = tmp_path / "features.sqlite"
+    path.write_bytes(b"this is no database, and long enough to be looked at" * 10)
+    with pytest.raises(TrainingError, match="delete it"):
+        compute_features(backbone, ["a"], "pooled", FeatureCache(path), lambda *_: None)
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="is a folder"):
+        check_output(tmp_path)
+    with pytest.raises(TrainingError, match="does not exist"):
+        check_output(tmp_path / "nowhere" / "file")
+
+
+def test_files_that_are_no_adapters_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(Exception, match=r"cannot read .*x\.safetensors"):
+        read_adapter_file(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(Exception, match=r"x\.safetensors: not an adapter file"):
+        read_adapter_file(path)
