@@ -93,7 +93,7 @@ def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
             f"the file is cut off: its header needs {length} bytes, {len(raw)} are there"
         )
     try:
-        header = strict_json(raw)
+        header = strict_json(raw.decode("utf-8"))
     except ValueError as error:
         raise InvalidAdapter(
             f"not an adapter file: its header is not strict JSON: {error}"

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 
-def strict_json(text: str | bytes) -> Any:
+def strict_json(text: str) -> Any:
     """Parse JSON strictly.
 
     Raises:
-        ValueError: not UTF-8, not JSON, a doubled key, NaN or Infinity, or nested too deeply.
+        ValueError: not JSON, a doubled key, NaN or Infinity, or nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_distinct_keys, parse_constant=_refuse_constant)

@@ -33,6 +33,7 @@ class Follower:
         self._poll_s = poll_s
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._trouble: str | None = None
 
     async def start(self) -> None:
         """Read everything once, then follow in the background. Raises RegistryUnavailable."""
@@ -119,9 +120,17 @@ class Follower:
             try:
                 await self.catch_up()
             except RegistryUnavailable as error:
-                self._metrics.registry_lag.set(1)
-                logger.warning("cannot follow the registry, serving on: %s", error)
+                self._report(str(error))
             except Exception:
                 logger.exception("following the registry failed; trying again")
             else:
-                self._metrics.registry_lag.set(0)
+                self._report(None)
+
+    def _report(self, trouble: str | None) -> None:
+        """Show the state; log it when it changes, not at every look."""
+        self._metrics.registry_unavailable.set(trouble is not None)
+        if trouble is not None and self._trouble is None:
+            logger.warning("cannot follow the registry, serving on what is known: %s", trouble)
+        if trouble is None and self._trouble is not None:
+            logger.warning("following the registry again")
+        self._trouble = trouble

@@ -89,7 +89,7 @@ class Metrics:
         self.resident_bytes = Gauge(
             "headstock_resident_bytes", "Memory of the adapters in memory.", registry=registry
         )
-        self.registry_lag = Gauge(
+        self.registry_unavailable = Gauge(
             "headstock_registry_unavailable",
             "1 while the registry cannot be followed; what is known is served on.",
             registry=registry,

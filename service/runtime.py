@@ -67,7 +67,11 @@ class Runtime:
         )
         if admin_key is None:
             announce_admin_key(registry)
-        await follower.start()
+        try:
+            await follower.start()
+        except BaseException:
+            await runtime.stop()
+            raise
         for engine in runtime.engines:
             engine.start()
         return runtime

@@ -71,6 +71,12 @@ async def test_the_page_loads_what_is_there(server: Server) -> None:
         assert (await server.http.get(f"/docs/assets/{name}")).status_code == 200
 
 
+async def test_the_page_understands_the_version_of_the_description(server: Server) -> None:
+    assert (await server.http.get("/openapi.json")).json()["openapi"] == "3.1.0"
+    script = await server.http.get("/docs/assets/swagger-ui-bundle.js")
+    assert "isOAS31" in script.text
+
+
 @pytest.mark.parametrize("route", [each for each in ROUTES if each.method == "GET"], ids=shown)
 async def test_head_has_the_status_and_the_headers_of_get(server: Server, route: Route) -> None:
     got = await server.call("GET", path(route))
