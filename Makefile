@@ -1,7 +1,7 @@
 # Two commands need nothing but Python 3.11 and pip: `make demo` and `make test`.
 PYTHON ?= python3.11
-# Folder with the data sets of the benchmarks; they are not part of the project.
-DATA ?= ../shared/data
+# Folder with the data sets of the benchmarks, which are not part of the project.
+DATA ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -35,10 +35,10 @@ check: setup ## Lint and types alone
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: setup ## Measure what the README states, where the data sets are at hand
+bench: setup ## Measure what the README states; make bench DATA=FOLDER with banking77/tidy.csv in it
 	@$(BIN)/python -m benchmarks $(DATA)
 
-lock: ## Resolve all versions anew into constraints.txt
+lock: ## Resolve all versions anew into constraints.txt and requirements-serving.txt
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --upgrade -e '.[train,demo,dev]'
 	@$(BIN)/python -m tools.lock

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from adapters.container import read_container, write_container
+from adapters.container import MAX_FILE_BYTES, read_container, write_container
 from adapters.errors import InvalidAdapter
 from adapters.heads import HEADS, Head, HeadFailed
 from adapters.manifest import Manifest, parse_manifest
@@ -65,6 +66,20 @@ def read_adapter(content: bytes) -> Adapter:
     head = _prove(kind, manifest, tensors)
     width = tensors[GOLDEN_FEATURES].shape[1]
     return Adapter(hashlib.sha256(content).hexdigest(), manifest, head, width, len(content))
+
+
+def read_adapter_file(path: Path) -> Adapter:
+    """Read and prove an adapter file. Raises InvalidAdapter."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InvalidAdapter(f"{path} has more than the {MAX_FILE_BYTES} bytes of an adapter")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidAdapter(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return read_adapter(content)
+    except InvalidAdapter as error:
+        raise InvalidAdapter(f"{path}: {error}") from error
 
 
 def build_adapter(

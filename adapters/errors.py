@@ -78,10 +78,6 @@ class Overloaded(HeadstockError):
 
     code = "overloaded"
 
-    def __init__(self, message: str, retry_after_s: int = 1) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
 
 class RegistryUnavailable(HeadstockError):
     """The registry's database cannot be used now."""

@@ -12,12 +12,19 @@ MAX_LABELS = 10_000
 MAX_LABEL_CHARS = 200
 
 
-def _check_label(label: str) -> str:
-    if not label or len(label) > MAX_LABEL_CHARS or label != label.strip():
-        raise ValueError(f"a label has 1 to {MAX_LABEL_CHARS} characters and no space around it")
-    # Control characters could forge log lines, lone surrogates cannot be sent as UTF-8.
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
-        raise ValueError("a label has no control characters and no lone surrogates")
+def check_label(label: str) -> str:
+    """The label as it is. Raises ValueError that says what is wrong with it."""
+    shown = f"the label {label[:40]!r}"
+    if not label or label != label.strip():
+        raise ValueError(f"{shown} is empty or has space around it")
+    if len(label) > MAX_LABEL_CHARS:
+        raise ValueError(f"{shown} has {len(label)} characters; {MAX_LABEL_CHARS} are allowed")
+    kinds = {unicodedata.category(character) for character in label}
+    # They could forge lines of a log, as Unicode's line and paragraph separators can.
+    if kinds & {"Cc", "Zl", "Zp"}:
+        raise ValueError(f"{shown} has a control character in it")
+    if "Cs" in kinds:
+        raise ValueError(f"{shown} has a lone surrogate in it, which cannot be sent as UTF-8")
     return label
 
 
@@ -28,7 +35,7 @@ def _check_unique(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Label = Annotated[str, AfterValidator(_check_label)]
+Label = Annotated[str, AfterValidator(check_label)]
 Labels = Annotated[
     tuple[Label, ...], Field(min_length=2, max_length=MAX_LABELS), AfterValidator(_check_unique)
 ]

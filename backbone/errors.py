@@ -13,3 +13,9 @@ class BackboneNotFound(BackboneError):
     """No backbone of that name has been added."""
 
     code = "backbone-not-found"
+
+
+class BackboneExists(BackboneError):
+    """Another backbone has that name."""
+
+    code = "backbone-exists"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from backbone.errors import BackboneError, BackboneNotFound
-from backbone.manifest import MANIFEST_FILE, Manifest
+from backbone.errors import BackboneError, BackboneExists, BackboneNotFound
+from backbone.manifest import MANIFEST_FILE, Manifest, Source
 from backbone.runtime import Backbone
 
 
@@ -25,11 +25,15 @@ def write_backbone(
     files: Mapping[str, Path],
     make_manifest: Callable[[dict[str, str]], Manifest],
     check: Callable[[Backbone], None],
+    replace: bool = False,
 ) -> Backbone:
     """Copy `files` (name in the folder -> path) into a new backbone folder and check it.
 
     `make_manifest` gets the sha256 of each file. The folder appears under its name only after
-    `check` passed; a backbone of that name that was there before is replaced.
+    `check` passed. The same backbone that is whole there already stays.
+
+    Raises:
+        BackboneExists: another has that name, and `replace` is not given.
     """
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=root))
@@ -37,17 +41,68 @@ def write_backbone(
         for name, path in files.items():
             shutil.copyfile(path, staging / name)
         manifest = make_manifest({name: file_sha256(staging / name) for name in files})
+        target = root / manifest.name
+        there = peek_manifest(target)
+        is_same = there is not None and there.digest == manifest.digest
+        if target.exists() and not is_same and not replace:
+            raise _taken(target)
         (staging / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
         check(load_backbone(staging))
-        target = root / manifest.name
-        if target.exists():
-            shutil.rmtree(target)
         staging.chmod(0o755)  # mkdtemp's 0700 would keep other users of the machine out
-        staging.rename(target)
+        if is_same and _is_whole(target):
+            shutil.rmtree(staging)
+        else:
+            _move_in(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return load_backbone(target)
+
+
+def check_name_free(root: Path, name: str, source: Source) -> None:
+    """Refuse before the long work what `write_backbone` would refuse after it.
+
+    From another source comes another digest. Raises BackboneExists.
+    """
+    there = peek_manifest(root / name)
+    if (root / name).exists() and (there is None or there.source != source):
+        raise _taken(root / name)
+
+
+def _taken(target: Path) -> BackboneExists:
+    there = peek_manifest(target)
+    if there is None:
+        what = "there already, and is no valid backbone"
+    else:
+        what = (
+            f"another backbone, {there.source.id} with digest {there.digest[:12]}…, which the "
+            "adapters trained on it need"
+        )
+    return BackboneExists(f"{target} is {what}; choose another --name, or give --replace")
+
+
+def _is_whole(target: Path) -> bool:
+    try:
+        load_backbone(target)
+    except BackboneError:
+        return False
+    return True
+
+
+def _move_in(staging: Path, target: Path) -> None:
+    """Put a finished folder in its place; at no moment is neither on the disk."""
+    if not target.exists():
+        staging.rename(target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=".replaced-", dir=target.parent))
+    old = target.rename(aside / target.name)
+    try:
+        staging.rename(target)
+    except BaseException:
+        old.rename(target)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -59,6 +114,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise BackboneNotFound(f"{folder} is not a backbone: it has no {MANIFEST_FILE}") from error
     except (ValidationError, json.JSONDecodeError) as error:
         raise BackboneError(f"{path} is not a valid manifest: {error}") from error
+
+
+def peek_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a backbone folder, None where there is no valid one."""
+    try:
+        return read_manifest(folder)
+    except BackboneError:
+        return None
 
 
 def load_backbone(folder: Path) -> Backbone:

@@ -5,7 +5,10 @@ in its batch, and however far it is padded. `backbone/stability.py` proves it fo
 before it may be used.
 """
 
+import platform
+import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,16 @@ def open_session(model_file: Path) -> ort.InferenceSession:
         raise BackboneError(f"ONNX Runtime cannot load {model_file}: {error}") from error
 
 
+@cache
+def _cpu() -> str:
+    """The CPU's name, on which ONNX Runtime chooses its kernels; its family where there is none."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.machine()
+
+
 class Backbone:
     """One frozen graph with its preprocessing. Safe to call from several threads at once."""
 
@@ -53,6 +66,11 @@ class Backbone:
     def name(self) -> str:
         """The local name under which the backbone was added."""
         return self.manifest.name
+
+    @property
+    def computer(self) -> str:
+        """What equal bits are promised on: this ONNX Runtime on this kind of CPU."""
+        return f"onnxruntime {ort.__version__}, {_cpu()}"
 
     def preprocess(self, text: str) -> TextRow:
         """One text to one row."""

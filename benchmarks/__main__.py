@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 
 def main() -> None:
     """Measure, print, write."""
-    data = Path(sys.argv[1] if len(sys.argv) > 1 else "data")
+    data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("data")
     sections = [f"# Results\n\nMade by `make bench`; {machine()}\n"]
     file = data / "banking77" / "tidy.csv"
     if file.is_file():

@@ -1,6 +1,7 @@
 """`headstock`: the commands, and one place where refusals become an exit status."""
 
 import sys
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -13,6 +14,14 @@ from headstock.commands.tenants import key_app, tenant_app
 from headstock.commands.train import evaluate, inspect, train
 from headstock.demo import demo
 from headstock.output import note, show_json
+from service import VERSION
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"headstock {VERSION}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +29,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A model of its own for every tenant, on one shared frozen backbone.",
 )
+
+
+@app.callback()
+def _headstock(
+    version: Annotated[  # the callback answers it
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print it and end."),
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(demo)
 app.add_typer(backbone_app, name="backbone")
 app.command()(train)
@@ -33,15 +54,32 @@ app.command()(predict)
 app.command()(serve)
 
 
+# What `pip install headstock` leaves out, by the names that are imported.
+_TRAIN_EXTRA = {"onnx", "onnxscript", "polars", "scipy", "sklearn", "torch", "transformers"}
+
+
 def main() -> None:
     """Exit status 0: done; 1: refused or failed, with the reason; 2: wrong usage."""
     try:
         app()
     except (HeadstockError, BackboneError) as error:
-        note(f"Error: {error}")
-        if "--json" in sys.argv:
-            show_json({"error": {"code": error.code, "message": str(error)}})
-        sys.exit(1)
+        _fail(error.code, str(error))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _TRAIN_EXTRA:
+            raise
+        _fail(
+            "not-installed",
+            f"this command needs {missing}, which is not installed; get all that training needs "
+            "with: pip install 'headstock[train]'",
+        )
     except KeyboardInterrupt:
         note("Interrupted.")
         sys.exit(130)
+
+
+def _fail(code: str, message: str) -> NoReturn:
+    note(f"Error: {message}")
+    if "--json" in sys.argv:
+        show_json({"error": {"code": code, "message": message}})
+    sys.exit(1)

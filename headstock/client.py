@@ -102,7 +102,13 @@ class Client:
         return self._send("GET", "/metrics").text
 
     def _json(self, method: str, path: str, **parts: Any) -> dict[str, Any]:
-        content: dict[str, Any] = self._send(method, path, **parts).json()
+        response = self._send(method, path, **parts)
+        try:
+            content = response.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise _stranger(response)
         return content
 
     def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
@@ -122,12 +128,14 @@ class Client:
 def _refusal(response: httpx.Response) -> RequestFailed:
     try:
         problem = response.json()
-        return RequestFailed(
-            f"{problem['title']}: {problem['detail']}", problem["code"], response.status_code
-        )
+        return RequestFailed(problem["detail"], problem["code"], response.status_code)
     except (ValueError, KeyError, TypeError):
-        return RequestFailed(
-            f"{response.request.url} answered {response.status_code}, and not as a Headstock "
-            "server does",
-            status=response.status_code,
-        )
+        return _stranger(response)
+
+
+def _stranger(response: httpx.Response) -> RequestFailed:
+    return RequestFailed(
+        f"{response.request.url} answered {response.status_code}, and not as a Headstock "
+        "server does",
+        status=response.status_code,
+    )

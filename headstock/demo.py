@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +20,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapters.errors import HeadstockError
-from headstock.commands.common import progress_bars, settings
-from headstock.output import note, show_table, stderr
+from headstock.commands.common import AsJson, check_port, feature_cache, progress_bars, settings
+from headstock.output import note, show_json, show_table, stderr
 from headstock.process import free_port, running_server
 
 if TYPE_CHECKING:
+    from adapters.manifest import Manifest
     from headstock.client import Client
 
 SAMPLES = Path(__file__).parent / "samples"
 BACKBONE = "minilm"
 TENANTS = {"shop": "shop.csv", "clinic": "clinic.csv"}
+SECOND_VERSION = "shop-v2.csv"  # of the shop, with one more label
 ADAPTER = "intents"
 SENTENCES = (
     "When will my order finally arrive?",
@@ -51,14 +53,19 @@ def demo(
     serve: Annotated[
         bool, typer.Option("--serve", help="Keep a server up with the sample tenants.")
     ] = False,
+    json: AsJson = False,
 ) -> None:
     """Show the whole way, or keep a server with the sample tenants up."""
-    ensure_backbone()
-    adapters = train_samples()
     if serve:
-        keep_serving(adapters)
+        check_port(settings().host, settings().port)  # now, not after the training
+    ensure_backbone()
+    samples = train_samples()
+    if not json:
+        _show_samples(samples)
+    if serve:
+        keep_serving(samples, json)
     else:
-        run_demo(adapters)
+        run_demo(samples, json)
 
 
 def ensure_backbone() -> None:
@@ -78,65 +85,90 @@ def ensure_backbone() -> None:
             )
 
 
-def train_samples() -> dict[str, Path]:
-    """Train an adapter for each sample file; the file of each, by the sample's stem."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A trained sample: the adapter's file and what it says of itself."""
+
+    file: Path
+    manifest: "Manifest"
+
+
+def train_samples() -> dict[str, Sample]:
+    """Train an adapter for each sample file, by the file's name."""
     from adapters.container import write_file
     from headstock.commands.common import open_backbone
-    from training.features import FeatureCache
     from training.job import Columns
     from training.train import train_adapter
 
     folder = settings().home / "demo"
     folder.mkdir(parents=True, exist_ok=True)
     backbone = open_backbone(BACKBONE)
-    cache = FeatureCache(settings().home / "features.sqlite")
-    files, rows = {}, []
-    for sample in (*TENANTS.values(), "shop-v2.csv"):
+    cache = feature_cache()
+    samples = {}
+    for sample in (*TENANTS.values(), SECOND_VERSION):
         output = folder / f"{Path(sample).stem}.safetensors"
         note(f"$ headstock train {sample} --backbone {BACKBONE} --output {output.name}")
         with progress_bars() as stage:
             result = train_adapter(SAMPLES / sample, Columns(), backbone, cache, 0, stage)
         write_file(output, result.content)
-        files[output.stem] = output
-        rows.append((sample, *_summary(result.manifest), f"{len(result.content):,}"))
-    columns = ("sample", "rows", "labels", "accuracy", "TF-IDF", "bytes")
-    show_table("Adapters, measured on rows held out", columns, rows)
-    return files
+        samples[sample] = Sample(output, result.manifest)
+    return samples
 
 
-def run_demo(adapters: dict[str, Path]) -> None:
+def run_demo(samples: Mapping[str, Sample], json: bool) -> None:
     """Upload, ask, swap under load; raises DemoFailed where a request fails."""
     folder = settings().home / "demo"
     shutil.rmtree(folder / "registry", ignore_errors=True)  # each run starts from nothing
     database = f"sqlite:///{(folder / 'registry' / 'registry.sqlite').absolute()}"
     with _server(free_port(), database) as client:
-        set_up(client, adapters)
+        set_up(client, samples)
         before = {tenant: client.predict(tenant, ADAPTER, SENTENCES) for tenant in TENANTS}
         note(f"$ headstock push shop-v2.safetensors --tenant shop --name {ADAPTER} --activate")
-        tally = swap_under_load(client, adapters["shop-v2"])
+        tally = swap_under_load(client, samples[SECOND_VERSION].file)
         after = client.predict("shop", ADAPTER, SENTENCES)
-    _show_answers(before, after)
-    _show_swap(tally)
+    if not json:
+        _show_answers(before, after)
+        _show_swap(tally)
     if tally.failures or set(tally.versions) != {1, 2}:
         raise DemoFailed(f"the swap did not go unnoticed: {tally}")
+    if json:
+        swap = {"versions": tally.versions, "failures": tally.failures, "seconds": tally.swap_s}
+        show_json({"answers": {**before, "shop-v2": after}, "swap": swap})
 
 
-def keep_serving(adapters: dict[str, Path]) -> None:
+def keep_serving(samples: Mapping[str, Sample], json: bool) -> None:
     """A server on the usual port with the usual registry, until interrupted."""
     current = settings()
     with _server(current.port, None) as client:
-        set_up(client, adapters)
+        set_up(client, samples)
+        key = os.environ["HEADSTOCK_ADMIN_KEY"]
         path = f"/v1/tenants/shop/adapters/{ADAPTER}/predict"
+        elsewhere = "" if current.port == 8000 else f"  export HEADSTOCK_SERVER={client.server}\n"
         note(
             f"\nServing at {client.server} — the API: {client.server}/docs — stop with Ctrl-C\n\n"
-            f"  export HEADSTOCK_KEY={os.environ['HEADSTOCK_ADMIN_KEY']}\n"
+            f"{elsewhere}"
+            f"  export HEADSTOCK_KEY={key}\n"
             f'  curl -H "Authorization: Bearer $HEADSTOCK_KEY" {client.server}{path} \\\n'
             f"""       -d '{{"inputs": ["{SENTENCES[0]}"], "top_k": 3}}'\n"""
         )
-        threading.Event().wait()
+        if json:
+            show_json({"url": client.server, "docs": f"{client.server}/docs", "key": key})
+        _wait_for_signal()
 
 
-def set_up(client: "Client", adapters: dict[str, Path]) -> None:
+def _wait_for_signal() -> None:
+    """Until Ctrl-C or SIGTERM, both of which end in order.
+
+    With handlers of our own: a library may have replaced Python's, and then no wait is woken.
+    """
+    received: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, _: received.append(got))
+    while not received:
+        time.sleep(0.2)
+
+
+def set_up(client: "Client", samples: Mapping[str, Sample]) -> None:
     """The sample tenants with their adapters; what is there already stays."""
     from headstock.client import RequestFailed
 
@@ -147,7 +179,7 @@ def set_up(client: "Client", adapters: dict[str, Path]) -> None:
         except RequestFailed as error:
             if error.code != "conflict":
                 raise
-        file = adapters[Path(sample).stem]
+        file = samples[sample].file
         note(f"$ headstock push {file.name} --tenant {tenant} --name {ADAPTER} --activate")
         client.push(file, tenant, ADAPTER, activate=True)
 
@@ -220,13 +252,22 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _summary(manifest: Any) -> tuple[str, str, str, str]:
-    measured = manifest.measured
+def _show_samples(samples: Mapping[str, Sample]) -> None:
+    columns = ("sample", "rows", "labels", "accuracy", "TF-IDF", "bytes")
+    rows = [(name, *_summary(sample)) for name, sample in samples.items()]
+    show_table("Adapters, measured on rows held out", columns, rows)
+
+
+def _summary(sample: Sample) -> tuple[str, str, str, str, str]:
+    training, measured = sample.manifest.training, sample.manifest.measured
+    assert training is not None, "the demo has trained it"
+    assert measured is not None, "training has measured it"
     return (
-        str(manifest.training.rows),
-        str(len(manifest.labels)),
+        str(training.rows),
+        str(len(sample.manifest.labels)),
         f"{measured.adapter['accuracy'].value:.2f}",
         f"{measured.baselines['tfidf']['accuracy'].value:.2f}",
+        f"{sample.file.stat().st_size:,}",
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from adapters.errors import HeadstockError
+from headstock.commands.common import check_port
 from headstock.commands.serve import command, server_environment
 
 _START_S = 60.0
@@ -40,9 +41,11 @@ def running_server(log: Path, port: int, settings: Mapping[str, str]) -> Iterato
     """Start a server with `settings` (HEADSTOCK_ variables), yield it when ready, end it in order.
 
     Raises:
+        InvalidInput: the port is taken; whoever listens there would pass for the new server.
         ServerFailed: it did not become ready.
     """
     environment = {**server_environment(), **settings, "HEADSTOCK_PORT": str(port)}
+    check_port(environment.get("HEADSTOCK_HOST", "127.0.0.1"), port)
     with log.open("wb") as output:
         # In a session of its own: a Ctrl-C at the terminal is the caller's to handle.
         process = subprocess.Popen(
@@ -68,7 +71,8 @@ def _await_ready(server: Server) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and server.process.poll() is None:
         try:
-            if httpx.get(f"{server.url}/readyz", timeout=2).status_code == 200:
+            ready = httpx.get(f"{server.url}/readyz", timeout=2).status_code == 200
+            if ready and server.process.poll() is None:  # else another's answer
                 return
         except httpx.HTTPError:
             pass  # not listening yet

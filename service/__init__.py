@@ -6,6 +6,8 @@ that bentoml stays out of everything else.
 
 from typing import Any
 
+VERSION = "0.1.0"  # here, since a packed service has the source and no metadata of a package
+
 
 def __getattr__(name: str) -> Any:
     if name == "Headstock":

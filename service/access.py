@@ -5,10 +5,10 @@ from typing import Literal
 
 from adapters.errors import MissingScope, NotFound, Unauthenticated
 from adapters.names import check_name
-from adapters.registry import parse_key, same_digest, secret_digest
+from adapters.registry import Scope, parse_key, same_digest, secret_digest
 from service.directory import Directory
 
-Scope = Literal["predict", "publish", "admin", "any"]
+Need = Scope | Literal["any"]  # of a route; "any": a key, with whatever scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Keyring:
         return Principal(key.id, tenant, frozenset(key.scopes))
 
 
-def authorize(principal: Principal, tenant: str | None, scope: Scope) -> None:
+def authorize(principal: Principal, tenant: str | None, scope: Need) -> None:
     """Let `principal` do what needs `scope`, on `tenant`'s things where the path names one.
 
     Raises:

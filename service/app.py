@@ -20,6 +20,7 @@ from backbone import BackboneError
 from service.http import build_http_app
 from service.runtime import Runtime
 from service.settings import Settings
+from service.signals import before_sigterm
 
 _settings = Settings()
 _http = build_http_app()
@@ -65,6 +66,12 @@ class Headstock:
         threadpoolctl.threadpool_limits(limits=1, user_api="blas")
         self.runtime: Runtime | None = await Runtime.start(_settings)
         _http.state.runtime = self.runtime
+        # uvicorn drains first and calls `stop` last; readiness goes down before that.
+        self.leaving = False
+        before_sigterm(self._leave)
+
+    def _leave(self) -> None:
+        self.leaving = True
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml types it so
     async def stop(self) -> None:
@@ -74,5 +81,5 @@ class Headstock:
             await runtime.stop()
 
     async def __is_ready__(self) -> bool:
-        """`/readyz`: started, and not stopping."""
-        return getattr(self, "runtime", None) is not None
+        """`/readyz`: started, and not asked to stop."""
+        return getattr(self, "runtime", None) is not None and not self.leaving

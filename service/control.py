@@ -2,20 +2,21 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import ParamSpec, TypeVar
 
-from adapters import registry as records
 from adapters.adapter import Adapter, read_adapter
-from adapters.errors import InvalidAdapter, NotFound, RegistryUnavailable, WrongBackbone
+from adapters.errors import NotFound, StaleRevision
 from adapters.names import check_name
+from adapters.registry import ExpectedRevision, Registry, Release, Version
 from backbone import Backbone
 from service import schemas
+from service.changes import Changes
 from service.engine import ResidentAdapters
+from service.fit import check_fit, find_served
 from service.follower import Follower
 
-logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -25,15 +26,19 @@ class Control:
 
     def __init__(
         self,
-        registry: records.Registry,
+        registry: Registry,
         follower: Follower,
         residents: ResidentAdapters,
         backbones: Mapping[str, Backbone],
     ) -> None:
         self._registry = registry
-        self._follower = follower
+        self._changes = Changes(follower, residents)
         self._residents = residents
         self._backbones = backbones  # by digest
+
+    async def stop(self) -> None:
+        """Stop when the change under way is committed."""
+        await self._changes.stop()
 
     async def create_tenant(self, name: str, actor: str) -> schemas.TenantInfo:
         """A new tenant. Raises InvalidName, Conflict."""
@@ -47,7 +52,7 @@ class Control:
         return schemas.TenantList(tenants=infos)
 
     async def create_key(
-        self, tenant: str, scopes: Sequence[schemas.Scope], actor: str
+        self, tenant: str, scopes: Sequence[schemas.TenantScope], actor: str
     ) -> schemas.NewKey:
         """A new key of a tenant. Raises NotFound, Conflict."""
         info, text = await self._change(self._registry.create_key, tenant, scopes, actor=actor)
@@ -83,9 +88,7 @@ class Control:
         """
         check_name("adapter", adapter)
         checked = await asyncio.to_thread(self._check, content)
-        if activate:
-            self._residents.put(checked)
-        published = await self._change(
+        publish = partial(
             self._registry.publish,
             tenant,
             adapter,
@@ -96,11 +99,12 @@ class Control:
             activate=activate,
             actor=actor,
         )
+        published = await self._changes.make(publish, checked if activate else None)
         return schemas.Published(
             version=published.version.number,
             digest=published.version.digest,
             created=published.created,
-            release=_release(published.release),
+            release=_release_info(published.release) if published.release else None,
         )
 
     async def list_adapters(self, tenant: str) -> schemas.AdapterList:
@@ -111,7 +115,7 @@ class Control:
                 schemas.AdapterInfo(
                     name=each.name,
                     latest_version=each.latest,
-                    release=_release(each.release),
+                    release=_release_info(each.release) if each.release else None,
                 )
                 for each in adapters
             ]
@@ -120,11 +124,11 @@ class Control:
     async def list_versions(self, tenant: str, adapter: str) -> schemas.VersionList:
         """All versions of an adapter. Raises NotFound."""
         versions = await asyncio.to_thread(self._registry.list_versions, tenant, adapter)
-        return schemas.VersionList(versions=[_version(each) for each in versions])
+        return schemas.VersionList(versions=[_version_info(each) for each in versions])
 
     async def get_version(self, tenant: str, adapter: str, number: int) -> schemas.VersionInfo:
         """One version. Raises NotFound."""
-        return _version(
+        return _version_info(
             await asyncio.to_thread(self._registry.get_version, tenant, adapter, number)
         )
 
@@ -135,15 +139,22 @@ class Control:
 
     async def get_release(self, tenant: str, adapter: str) -> schemas.ReleaseInfo:
         """Which version answers. Raises NotFound."""
-        release = _release(await asyncio.to_thread(self._registry.get_release, tenant, adapter))
+        release = await asyncio.to_thread(self._registry.get_release, tenant, adapter)
         if release is None:
             raise NotFound(f"adapter {adapter!r} has no release yet: activate one of its versions")
-        return release
+        return _release_info(release)
 
     async def set_release(
-        self, tenant: str, adapter: str, stable: int, expected: int | None, actor: str
+        self, tenant: str, adapter: str, stable: int, expected: ExpectedRevision, actor: str
     ) -> schemas.ReleaseInfo:
-        """Let another version answer. Raises NotFound, StaleRevision."""
+        """Let another version answer, once it is ready to.
+
+        Raises:
+            NotFound, StaleRevision: there is no such version; the release has moved.
+            WrongBackbone, InvalidAdapter: it could not answer here.
+        """
+        version = await asyncio.to_thread(self._registry.get_version, tenant, adapter, stable)
+        await self._make_ready(version)
         release = await self._change(
             self._registry.set_release,
             tenant,
@@ -152,16 +163,29 @@ class Control:
             expected_revision=expected,
             actor=actor,
         )
-        return _shown(release)
+        return _release_info(release)
 
     async def rollback(
-        self, tenant: str, adapter: str, expected: int | None, actor: str
+        self, tenant: str, adapter: str, expected: ExpectedRevision, actor: str
     ) -> schemas.ReleaseInfo:
-        """Let the version before answer again. Raises NotFound, Conflict, StaleRevision."""
-        release = await self._change(
-            self._registry.rollback, tenant, adapter, expected_revision=expected, actor=actor
+        """Let the version before answer again, once it is ready to.
+
+        Raises:
+            NotFound, Conflict, StaleRevision: there is none; the release has moved.
+            WrongBackbone, InvalidAdapter: it could not answer here.
+        """
+        revision, version = await asyncio.to_thread(
+            self._registry.rollback_target, tenant, adapter, expected_revision=expected
         )
-        return _shown(release)
+        await self._make_ready(version)
+        try:
+            release = await self._change(
+                self._registry.rollback, tenant, adapter, expected_revision=revision, actor=actor
+            )
+        except StaleRevision:
+            # It moved since this looked. Who named a revision is told so by another look.
+            return await self.rollback(tenant, adapter, expected, actor)
+        return _release_info(release)
 
     def list_backbones(self) -> schemas.BackboneList:
         """The backbones served here."""
@@ -182,58 +206,24 @@ class Control:
         )
 
     async def _change(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Commit a change, then make it live in this server before it is answered."""
-        # Shielded: a client that leaves does not leave a committed change unseen.
-        return await asyncio.shield(self._commit(lambda: call(*args, **kwargs)))
+        return await self._changes.make(partial(call, *args, **kwargs))
 
-    async def _commit(self, call: Callable[[], T]) -> T:
-        result = await asyncio.to_thread(call)
-        try:
-            await self._follower.catch_up()
-        except RegistryUnavailable as error:
-            # The change stands; its answer (a new key, say) is not given up for a late look.
-            logger.warning("a change was committed and is followed later: %s", error)
-        return result
+    async def _make_ready(self, version: Version) -> None:
+        """Load a version that shall be released. Raises WrongBackbone, InvalidAdapter."""
+        backbone = find_served(self._backbones, version.backbone)
+        check_fit(await self._residents.get(version.digest), backbone)
 
     def _check(self, content: bytes) -> Adapter:
         adapter = read_adapter(content)
-        manifest = adapter.manifest
-        backbone = self._backbones.get(manifest.backbone)
-        if backbone is None:
-            served = ", ".join(
-                f"{each.name} ({digest})" for digest, each in self._backbones.items()
-            )
-            raise WrongBackbone(
-                f"the adapter was trained on backbone {manifest.backbone}; served here: {served}"
-            )
-        if manifest.feature not in backbone.manifest.features:
-            raise InvalidAdapter(
-                f"backbone {backbone.name} has no feature {manifest.feature[:80]!r}; it has "
-                f"{sorted(backbone.manifest.features)}"
-            )
-        if backbone.manifest.features[manifest.feature].dims[:-1] != ("n",):
-            raise InvalidAdapter(
-                f"a {manifest.head} head takes one vector a row, and {manifest.feature!r} of "
-                f"backbone {backbone.name} has several"
-            )
-        width = backbone.manifest.width(manifest.feature)
-        if adapter.width != width:
-            raise InvalidAdapter(
-                f"the head takes features of width {adapter.width}; {manifest.feature!r} of "
-                f"backbone {backbone.name} has {width}"
-            )
+        check_fit(adapter, find_served(self._backbones, adapter.manifest.backbone))
         return adapter
 
 
-def _shown(release: records.Release) -> schemas.ReleaseInfo:
+def _release_info(release: Release) -> schemas.ReleaseInfo:
     return schemas.ReleaseInfo(stable=release.stable, revision=release.revision)
 
 
-def _release(release: records.Release | None) -> schemas.ReleaseInfo | None:
-    return None if release is None else _shown(release)
-
-
-def _version(version: records.Version) -> schemas.VersionInfo:
+def _version_info(version: Version) -> schemas.VersionInfo:
     return schemas.VersionInfo(
         version=version.number,
         digest=version.digest,

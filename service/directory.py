@@ -4,16 +4,16 @@ from collections import Counter
 from collections.abc import Mapping
 
 from adapters.errors import NotFound
-from adapters.registry import ActiveRelease, LiveKey, Snapshot, TenantState
+from adapters.registry import ActiveRelease, LiveKey, Mark, Snapshot, TenantState
 
 _NOBODY = TenantState(keys=(), releases={})
 
 
 class Directory:
-    """Keys and releases of all tenants as of one sequence number. Belongs to one event loop."""
+    """Keys and releases of all tenants as of one mark. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self.seq = -1
+        self.mark = Mark(0, None)
         self._tenants: dict[str, TenantState] = {}
         self._keys: dict[str, tuple[str, LiveKey]] = {}
         self._admin_keys: dict[str, LiveKey] = {}
@@ -42,12 +42,28 @@ class Directory:
         """Whether any release names this version."""
         return self._uses[digest] > 0
 
-    def update(self, snapshot: Snapshot) -> None:
-        """Take over the tenants of a snapshot; tenants are never removed, so others stay."""
+    def update(self, snapshot: Snapshot) -> set[str]:
+        """Take over the tenants of a snapshot; others stay as they are.
+
+        Returns the versions that no release names any more.
+        """
+        return self._take(snapshot, snapshot.tenants)
+
+    def replace(self, snapshot: Snapshot) -> set[str]:
+        """As `update` with a snapshot of everything: a tenant that it lacks is gone."""
+        gone = dict.fromkeys(self._tenants.keys() - snapshot.tenants.keys(), _NOBODY)
+        unnamed = self._take(snapshot, {**snapshot.tenants, **gone})
+        for name in gone:
+            del self._tenants[name]
+        return unnamed
+
+    def _take(self, snapshot: Snapshot, states: Mapping[str, TenantState]) -> set[str]:
+        before = {each.digest for name in states for each in self.releases(name).values()}
         self._admin_keys = {key.id: key for key in snapshot.admin_keys}
-        for name, state in snapshot.tenants.items():
+        for name, state in states.items():
             self._put(name, state)
-        self.seq = snapshot.seq
+        self.mark = snapshot.mark
+        return {digest for digest in before if not self.is_released(digest)}
 
     def _put(self, tenant: str, state: TenantState) -> None:
         old = self._tenants.get(tenant, _NOBODY)

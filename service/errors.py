@@ -18,6 +18,7 @@ from adapters.errors import (
 from adapters.heads import HeadFailed
 
 logger = logging.getLogger(__name__)
+_RETRY_AFTER_S = 1
 
 
 class InvalidJson(InvalidInput):
@@ -30,6 +31,24 @@ class TooSlow(HeadstockError):
     """The body did not arrive in time."""
 
     code = "too-slow"
+
+
+class TimedOut(HeadstockError):
+    """The request was not done within the time that one has."""
+
+    code = "timed-out"
+
+
+class ClientLeft(HeadstockError):
+    """The client closed its connection before the answer; it is counted, and told nobody."""
+
+    code = "client-left"
+
+
+class AdapterUnavailable(HeadstockError):
+    """The released version cannot answer here, which is no fault of who asks for an answer."""
+
+    code = "adapter-unavailable"
 
 
 class MethodNotAllowed(HeadstockError):
@@ -50,7 +69,10 @@ STATUS: tuple[tuple[type[HeadstockError], int, str], ...] = (
     (Unauthenticated, 401, "A valid key is needed"),
     (MissingScope, 403, "The key does not allow this"),
     (Overloaded, 503, "The server is full"),
+    (TimedOut, 503, "Not done in time"),
+    (AdapterUnavailable, 503, "The adapter cannot answer here"),
     (RegistryUnavailable, 503, "The registry cannot be reached"),
+    (ClientLeft, 499, "The client left"),
     (HeadFailed, 500, "The adapter failed"),
 )
 
@@ -70,9 +92,7 @@ def to_problem(error: Exception) -> Problem:
     """The public side of an error. What is not meant for clients is logged and said in general."""
     for kind, status, title in STATUS:
         if isinstance(error, kind):
-            retry = 1 if status == 503 else None
-            if isinstance(error, Overloaded):
-                retry = error.retry_after_s
+            retry = _RETRY_AFTER_S if status == 503 else None
             return Problem(status, error.code, title, str(error), retry)
     logger.error("a request failed inside the server", exc_info=error)
     detail = "the server failed on this request; its log has the reason"

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from adapters.errors import HeadstockError, RegistryUnavailable
-from adapters.registry import ActiveRelease, Registry, TenantState
+from adapters.registry import ActiveRelease, Change, Registry, TenantState
 from service.directory import Directory
 from service.engine import ResidentAdapters
 from service.metrics import Metrics
@@ -55,64 +57,68 @@ class Follower:
                 other changes are applied then, and the next call tries again.
         """
         async with self._lock:
-            if await asyncio.to_thread(self._registry.head) == self._directory.seq:
+            known = self._directory.mark
+            if await asyncio.to_thread(self._registry.head) == known:
                 return
-            changes = await asyncio.to_thread(
-                self._registry.changes_since, self._directory.seq, _MOST_CHANGES
-            )
-            names = {change.tenant for change in changes if change.tenant is not None}
-            # No change, and yet another head: the database is not the one that it was.
-            everything = len(changes) in (0, _MOST_CHANGES) or any(
-                change.tenant is None for change in changes
-            )
-            snapshot = await asyncio.to_thread(
-                self._registry.read_tenants, None if everything else names
-            )
-            unread: list[RegistryUnavailable] = []
-            tenants = {
-                name: await self._prepare(name, state, unread)
-                for name, state in snapshot.tenants.items()
-            }
-            before = {
-                release.digest
-                for name in tenants
-                for release in self._directory.releases(name).values()
-            }
+            changes = await asyncio.to_thread(self._registry.changes_since, known, _MOST_CHANGES)
+            names = _changed(changes)
+            snapshot = await asyncio.to_thread(self._registry.read_tenants, names)
             # The snapshot is read after the changes and may be newer: what changed in between for
             # other tenants than its own is still to be read.
-            reached = snapshot.seq if everything else changes[-1].seq
-            seq = self._directory.seq if unread else reached
-            self._directory.update(dataclasses.replace(snapshot, seq=seq, tenants=tenants))
-            for digest in before:
-                if not self._directory.is_released(digest):
-                    self._residents.drop(digest)
+            reached = changes[-1].mark if changes and names is not None else snapshot.mark
+            prepared, unread = await self._prepare(snapshot.tenants)
+            mark = known if unread else reached
+            applied = dataclasses.replace(snapshot, mark=mark, tenants=prepared)
+            take = self._directory.replace if names is None else self._directory.update
+            for digest in take(applied):
+                self._residents.drop(digest)
             if unread:
                 raise unread[0]
 
     async def _prepare(
-        self, tenant: str, state: TenantState, unread: list[RegistryUnavailable]
-    ) -> TenantState:
+        self, tenants: Mapping[str, TenantState]
+    ) -> tuple[dict[str, TenantState], list[RegistryUnavailable]]:
         """New before old: load what replaces a resident version before anybody is sent to it.
 
         A version that cannot be loaded leaves the old one in place, and no other tenant's change
-        (a revoked key, say) waits for it.
+        (a revoked key, say) is given up for it. Returns also why versions could not be read.
         """
-        kept: dict[str, ActiveRelease] = {}
-        for adapter, old in self._directory.releases(tenant).items():
-            new = state.releases.get(adapter)
-            if new is None or new.digest == old.digest or old.digest not in self._residents:
-                continue
-            try:
-                await self._residents.get(new.digest)
-            except RegistryUnavailable as error:
-                unread.append(error)
-                kept[adapter] = old
-            except HeadstockError as error:
-                logger.error(
-                    "release %s/%s stays at version %d: %s", tenant, adapter, old.number, error
-                )
-                kept[adapter] = old
-        return dataclasses.replace(state, releases={**state.releases, **kept}) if kept else state
+        replaced = [
+            (tenant, old, state.releases[adapter])
+            for tenant, state in tenants.items()
+            for adapter, old in self._directory.releases(tenant).items()
+            if adapter in state.releases and old.digest in self._residents
+        ]
+        # All at once: a slow one delays the others no longer than itself.
+        failures = await asyncio.gather(*(self._load(*each) for each in replaced))
+        kept: defaultdict[str, dict[str, ActiveRelease]] = defaultdict(dict)
+        for (tenant, old, _), failure in zip(replaced, failures, strict=True):
+            if failure is not None:
+                kept[tenant][old.adapter] = old
+        prepared = {
+            name: dataclasses.replace(state, releases={**state.releases, **kept[name]})
+            if name in kept
+            else state
+            for name, state in tenants.items()
+        }
+        return prepared, [each for each in failures if isinstance(each, RegistryUnavailable)]
+
+    async def _load(
+        self, tenant: str, old: ActiveRelease, new: ActiveRelease
+    ) -> HeadstockError | None:
+        """Make the version ready that takes the place of `old`; why it cannot be, if so."""
+        if new.digest == old.digest:
+            return None
+        try:
+            await self._residents.get(new.digest)
+        except RegistryUnavailable as error:
+            return error
+        except HeadstockError as error:
+            logger.error(
+                "release %s/%s stays at version %d: %s", tenant, old.adapter, old.number, error
+            )
+            return error
+        return None
 
     async def _follow(self) -> None:
         while True:
@@ -134,3 +140,11 @@ class Follower:
         if trouble is None and self._trouble is not None:
             logger.warning("following the registry again")
         self._trouble = trouble
+
+
+def _changed(changes: Sequence[Change] | None) -> set[str] | None:
+    """The tenants to read again; None: all, also where the database is not the one that it was."""
+    if not changes or len(changes) == _MOST_CHANGES:
+        return None
+    names = {change.tenant for change in changes if change.tenant is not None}
+    return None if any(change.tenant is None for change in changes) else names

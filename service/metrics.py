@@ -69,7 +69,7 @@ class Metrics:
         )
         self.backbone_seconds = Histogram(
             "headstock_backbone_seconds",
-            "One run of the backbone, seconds.",
+            "One run of the backbone, without heads, seconds.",
             ["backbone"],
             buckets=_SECONDS,
             registry=registry,

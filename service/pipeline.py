@@ -1,19 +1,20 @@
 """The one way from a request to its answer; every transport translates to this and back."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
-from adapters.adapter import Ranked
-from adapters.errors import TooLarge, WrongBackbone
+from adapters.adapter import Adapter, Ranked
+from adapters.errors import InvalidAdapter, NotFound, TooLarge
 from adapters.registry import ActiveRelease
-from backbone import Backbone, TextRow
 from service.access import Principal, authorize
+from service.aside import aside
 from service.directory import Directory
 from service.engine import Engine, ResidentAdapters
+from service.errors import AdapterUnavailable
 from service.schemas import AdapterRef, Prediction, PredictRequest, PredictResponse, Scored
 from service.settings import Settings
 
-_INLINE_CHARS = 20_000  # more text than this is tokenized in a thread, so that others go on
+MOST_SCORES = 100_000  # of one answer: 5 MB of JSON
+INLINE_SCORES = 2_000  # an answer with more is put together in a thread
 
 
 class Pipeline:
@@ -43,10 +44,11 @@ class Pipeline:
         self._check_limits(request.inputs)
         release = self._directory.release(tenant, adapter)
         engine = self._engine(release)
-        version = await self._residents.get(release.digest)
-        rows = await preprocess(engine.backbone, request.inputs)
+        version = await self._version(release)
+        n_scores = _count_scores(request, version)
+        rows = await engine.preprocess(request.inputs)
         ranked = await engine.answer(rows, version, request.top_k)
-        return _response(tenant, release, ranked)
+        return await aside(n_scores > INLINE_SCORES, _response, tenant, release, ranked)
 
     def _check_limits(self, inputs: Sequence[str]) -> None:
         most = min(self._settings.max_inputs, self._settings.queue_rows)  # more could never wait
@@ -62,18 +64,31 @@ class Pipeline:
     def _engine(self, release: ActiveRelease) -> Engine:
         engine = self._engines.get(release.backbone)
         if engine is None:
-            raise WrongBackbone(
+            raise AdapterUnavailable(
                 f"version {release.number} runs on backbone {release.backbone}, which this server "
                 "does not serve"
             )
         return engine
 
+    async def _version(self, release: ActiveRelease) -> Adapter:
+        try:
+            return await self._residents.get(release.digest)
+        except (InvalidAdapter, NotFound) as error:  # no fault of who asks for a prediction
+            raise AdapterUnavailable(
+                f"version {release.number} cannot be loaded: {error}"
+            ) from error
 
-async def preprocess(backbone: Backbone, texts: Sequence[str]) -> list[TextRow]:
-    """Rows of `texts`; much text goes to a thread."""
-    if sum(map(len, texts)) > _INLINE_CHARS:
-        return await asyncio.to_thread(lambda: [backbone.preprocess(text) for text in texts])
-    return [backbone.preprocess(text) for text in texts]
+
+def _count_scores(request: PredictRequest, version: Adapter) -> int:
+    """How many scores the answer has. Raises TooLarge."""
+    n_labels = min(request.top_k, len(version.manifest.labels))
+    n_scores = len(request.inputs) * n_labels
+    if n_scores > MOST_SCORES:
+        raise TooLarge(
+            f"{len(request.inputs)} inputs with {n_labels} labels each: an answer has at most "
+            f"{MOST_SCORES} scores; send fewer inputs at once, or a smaller top_k"
+        )
+    return n_scores
 
 
 def _response(tenant: str, release: ActiveRelease, ranked: Sequence[Ranked]) -> PredictResponse:

@@ -80,6 +80,7 @@ class Runtime:
         """Stop in the reverse order; called when no request is under way any more."""
         for engine in self.engines:
             await engine.stop()
+        await self.control.stop()
         await self.follower.stop()
         self.registry.close()
 
@@ -108,9 +109,8 @@ def load_backbones(settings: Settings) -> list[Backbone]:
 def announce_admin_key(registry: Registry) -> None:
     """On the very first start, make the admin key and print it, this once, to standard error."""
     key = registry.ensure_admin_key()
-    if key is not None:
-        print(
-            f"\n  Admin key, shown this once:\n\n      export HEADSTOCK_KEY={key}\n",
-            file=sys.stderr,
-            flush=True,
-        )
+    if key is None:
+        said = "The admin key was shown at the first start; HEADSTOCK_ADMIN_KEY sets another."
+    else:
+        said = f"Admin key, shown this once:\n\n      export HEADSTOCK_KEY={key}"
+    print(f"\n  {said}\n", file=sys.stderr, flush=True)

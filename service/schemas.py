@@ -41,13 +41,13 @@ class TenantList(Wire):
     tenants: list[TenantInfo]
 
 
-Scope = Literal["predict", "publish"]
+TenantScope = Literal["predict", "publish"]
 
 
 class NewKeyRequest(Wire):
     """What a new key may do."""
 
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=2)]
+    scopes: Annotated[list[TenantScope], Field(min_length=1, max_length=2)]
 
 
 class NewKey(Wire):
@@ -129,8 +129,11 @@ class PredictRequest(Wire):
     """Texts to classify; all are answered by one version."""
 
     # Stops at the first that is no text: millions of complaints take gigabytes.
-    inputs: Annotated[list[str], Field(min_length=1, fail_fast=True)]
-    top_k: Annotated[int, Field(ge=1, le=1000)] = 1
+    inputs: Annotated[
+        list[str],
+        Field(min_length=1, fail_fast=True, examples=[["When will my order finally arrive?"]]),
+    ]
+    top_k: Annotated[int, Field(ge=1, le=1000, examples=[3])] = 1
 
 
 class Scored(Wire):

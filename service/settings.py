@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from adapters.registry import sqlite_path
+
 MIN_ADMIN_KEY_CHARS = 32
 
 
@@ -77,5 +79,13 @@ class Settings(BaseSettings):
 
     @property
     def registry_url(self) -> str:
-        """The registry's URL with its default filled in."""
-        return self.database_url or f"sqlite:///{self.home.absolute() / 'registry.sqlite'}"
+        """The registry's URL with its default filled in, and absolute.
+
+        The server runs in another working folder than the command that starts it.
+
+        Raises:
+            InvalidInput: not the URL of an SQLite file.
+        """
+        given = self.database_url
+        path = self.home.absolute() / "registry.sqlite" if given is None else sqlite_path(given)
+        return f"sqlite:///{path}"

@@ -18,7 +18,7 @@ from backbone.manifest import (
     Source,
     TextPreprocessing,
 )
-from backbone.package import file_sha256, write_backbone
+from backbone.package import check_name_free, file_sha256, write_backbone
 from backbone.runtime import Backbone
 from backbone.stability import SAMPLE_TEXTS, check_row_stability
 
@@ -35,8 +35,17 @@ class OnnxOptions(NamedTuple):
     pad_id: int = 0
 
 
-def add_from_folder(folder: Path, source: Source, root: Path, name: str, say: Say) -> Backbone:
-    """Export a Hugging Face folder, check it against torch, and keep it under `root`/`name`."""
+def add_from_folder(
+    folder: Path, source: Source, root: Path, name: str, say: Say, replace: bool = False
+) -> Backbone:
+    """Export a Hugging Face folder, check it against torch, and keep it under `root`/`name`.
+
+    Raises:
+        BackboneExists: another has that name, and `replace` is not given.
+        BackboneError: the model cannot be used.
+    """
+    if not replace:
+        check_name_free(root, name, source)
     say("loading torch and the model")
     from training import export  # torch is slow to import: only once the source is known good
 
@@ -65,14 +74,16 @@ def add_from_folder(folder: Path, source: Source, root: Path, name: str, say: Sa
     with tempfile.TemporaryDirectory() as work:
         tokenizer = Path(work) / TOKENIZER_FILE
         tokenizer.write_text(export.tokenizer_json(encoder), encoding="utf-8")
-        return _write(model, tokenizer, settings, source, root, name, check)
+        return _write(model, tokenizer, settings, source, root, name, check, replace)
 
 
-def add_from_onnx(file: Path, options: OnnxOptions, root: Path, name: str, say: Say) -> Backbone:
+def add_from_onnx(
+    file: Path, options: OnnxOptions, root: Path, name: str, say: Say, replace: bool = False
+) -> Backbone:
     """Take an ONNX file as it is, with tensors inside it tapped as features.
 
     `taps` maps a feature to a tensor's name: `tokens` [n, t, d] or `pooled` [n, d]. Where only
-    `tokens` is tapped, `pooled` is its masked mean.
+    `tokens` is tapped, `pooled` is its masked mean. Raises as `add_from_folder`.
     """
     tokenizer = options.tokenizer or file.parent / TOKENIZER_FILE
     if not tokenizer.is_file():
@@ -87,12 +98,14 @@ def add_from_onnx(file: Path, options: OnnxOptions, root: Path, name: str, say: 
     strip_provenance(model)
     settings = TextPreprocessing(max_length=options.max_length, pad_id=options.pad_id)
     source = Source(kind="onnx", id=file.name, weights_sha256=weights)
+    if not replace:
+        check_name_free(root, name, source)
 
     def check(backbone: Backbone) -> None:
         say("checking that neighbours never change a row")
         check_row_stability(backbone)
 
-    return _write(model, tokenizer, settings, source, root, name, check)
+    return _write(model, tokenizer, settings, source, root, name, check, replace)
 
 
 def _guess_taps(model: onnx.ModelProto) -> dict[str, str]:
@@ -139,6 +152,7 @@ def _write(
     root: Path,
     name: str,
     check: Callable[[Backbone], None],
+    replace: bool,
 ) -> Backbone:
     features = {output.name: Feature(dims=_dims(output)) for output in model.graph.output}
 
@@ -151,7 +165,7 @@ def _write(
         graph = Path(work) / MODEL_FILE
         onnx.save(model, str(graph))
         files = {MODEL_FILE: graph, TOKENIZER_FILE: tokenizer}
-        return write_backbone(root, files, make_manifest, check)
+        return write_backbone(root, files, make_manifest, check, replace)
 
 
 def _dims(output: onnx.ValueInfoProto) -> tuple[Literal["n", "t"] | int, ...]:

@@ -47,7 +47,7 @@ def tfidf_baseline(
         terms = vectorizer.fit_transform(train_texts)
         # L-BFGS draws nothing; the seed is passed so that another solver would follow it.
         model = LogisticRegression(
-            C=STRENGTH, tol=TOLERANCE, max_iter=MAX_ITERATIONS, random_state=seed
+            C=STRENGTH, tol=TOLERANCE, max_iter=MAX_ITERATIONS, random_state=seed % 2**32
         )
         with warnings.catch_warnings():
             # A baseline short of its tolerance is a baseline still; many small classes are usual.

@@ -10,7 +10,6 @@ import csv
 import difflib
 import io
 import json
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +17,10 @@ from pathlib import Path
 
 import polars as pl
 
+from adapters.manifest import MAX_LABELS as MAX_LABELS
+from adapters.manifest import check_label
 from training.errors import InvalidData
 
-MAX_LABEL_CHARACTERS = 200
-MAX_LABELS = 10_000
 DEFAULT_SPLIT_COLUMN = "split"
 
 
@@ -134,6 +133,11 @@ def _read_delimited(path: Path, delimiter: str) -> _Table:
             "quotes doubled."
         ) from error
     header = tuple(records[0])
+    if delimiter == "," and len(header) == 1 and ";" in header[0]:
+        raise InvalidData(
+            f"{path}: the header is one column, {header[0]!r:.80}: the file's separator seems to "
+            "be ';'. Save it with commas, or with tabs as .tsv."
+        )
     for number, record in zip(numbers, records, strict=True):
         if len(record) != len(header):
             raise InvalidData(
@@ -200,8 +204,6 @@ def _require_column(path: Path, table: _Table, column: str, flag: str) -> None:
     there = ", ".join(repr(name) for name in table.columns[:20])
     near = difflib.get_close_matches(column, table.columns, n=1)
     advice = f"Did you mean {flag} {near[0]!r}?" if near else f"Name the right one with {flag}."
-    if len(table.columns) == 1 and ";" in table.columns[0]:
-        advice = "Its separator seems to be ';': save it with commas."
     raise InvalidData(f"{path} has no column {column!r}; it has {there}. {advice}")
 
 
@@ -247,14 +249,12 @@ def _encodes(value: str) -> bool:
 def _check_labels(path: Path, table: _Table, column: str, labels: Sequence[str]) -> None:
     distinct = dict(zip(reversed(labels), reversed(table.numbers), strict=True))
     for label, number in reversed(distinct.items()):
-        where = f"{path}, {table.unit} {number}: the {column}"
-        if len(label) > MAX_LABEL_CHARACTERS:
+        try:
+            check_label(label)
+        except ValueError as error:
             raise InvalidData(
-                f"{where} {label[:40]!r}… has {len(label)} characters; {MAX_LABEL_CHARACTERS} are "
-                "allowed. Is it the right column?"
-            )
-        if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in label):
-            raise InvalidData(f"{where} {label!r} has a control character in it. Remove it.")
+                f"{path}, {table.unit} {number}: {error}. Is {column!r} the right column?"
+            ) from error
     if len(distinct) > MAX_LABELS:
         raise InvalidData(
             f"{path}: the column {column!r} holds {len(distinct):,} different labels; "

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter, rank, read_adapter
-from adapters.container import MAX_FILE_BYTES
-from adapters.errors import InvalidAdapter
+from adapters.adapter import Adapter, rank
 from adapters.heads import Head
 from adapters.manifest import Estimate, Measured
 from backbone import Backbone, BackboneNotFound, find_backbone, list_backbones, load_backbone
@@ -17,31 +15,23 @@ from training.baselines import majority_baseline, tfidf_baseline
 from training.data import Rows
 from training.errors import InvalidData
 from training.features import FeatureCache, Progress, compute_features
-from training.job import Columns
+from training.job import Columns, fingerprint
 from training.metrics import Metrics, measure
-from training.splits import Split
+from training.splits import Split, split_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The measures, and (label, score) of each test row in the data's order."""
+    """The measures, and (label, score) of each row asked for, in the data's order.
+
+    Asked for are the test rows where the data has a split column, else all rows. `held_out` says
+    that what was measured are test rows, of the data's split or of training's own.
+    """
 
     measured: Measured
     predictions: list[tuple[str, float]]
-
-
-def read_adapter_file(path: Path) -> Adapter:
-    """Read and prove an adapter file. Raises InvalidAdapter."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InvalidAdapter(f"{path} has more than the {MAX_FILE_BYTES} bytes of an adapter")
-        content = path.read_bytes()
-    except OSError as error:
-        raise InvalidAdapter(f"cannot read {path}: {error.strerror}") from error
-    try:
-        return read_adapter(content)
-    except InvalidAdapter as error:
-        raise InvalidAdapter(f"{path}: {error}") from error
+    held_out: bool
+    warnings: tuple[str, ...]
 
 
 def evaluate_adapter(
@@ -54,12 +44,21 @@ def evaluate_adapter(
 ) -> Evaluated:
     """Measure on the test split, or on all rows where the data has no split column.
 
+    The very rows of the training, without a split column, are measured where training measured:
+    on those that it held out.
+
     Raises:
         BackboneNotFound: the adapter's backbone has not been added.
         InvalidData: the rows cannot be used, or have labels that the adapter does not know.
     """
     rows = columns.read(data)
-    split = _given_split(rows, columns, data)
+    training = adapter.manifest.training
+    known_rows = training is not None and training.fingerprint == fingerprint(rows)
+    seed = training.seed if training is not None else 0
+    if rows.splits is None and known_rows:
+        split = split_rows(rows, seed=seed)
+    else:
+        split = _given_split(rows, columns, data)
     labels = adapter.manifest.labels
     known = {label: number for number, label in enumerate(labels)}
     targets = np.array([known.get(label, -1) for label in rows.labels])
@@ -68,28 +67,37 @@ def evaluate_adapter(
             f"{data} has test labels that the adapter does not know: {', '.join(unknown[:10])}"
         )
     backbone = _backbone(backbones, adapter.manifest.backbone)
-    texts = [rows.texts[index] for index in split.test]
+    asked = split.test if split.given else np.arange(len(rows.texts))
+    texts = [rows.texts[index] for index in asked]
     features = compute_features(backbone, texts, adapter.manifest.feature, cache, stage("features"))
-    measured = measure_adapter(
-        adapter.head, features, rows, split, targets, len(labels), 0, stage("measure")
-    )
-    best = [rank(labels, adapter.head.score(feature), 1)[0] for feature in features]
-    return Evaluated(measured, best)
+    scores = score_rows(adapter.head, features)
+    test_scores = scores[np.isin(asked, split.test)]
+    measured = measure_scores(test_scores, rows, split, targets, seed, stage("measure"))
+    warnings = []
+    if len(asked) > len(split.test):
+        warnings.append(
+            f"the adapter was trained on these very rows: measured are the {len(split.test)} that "
+            f"its training held out, not all {len(asked)}"
+        )
+    best = [rank(labels, row, 1)[0] for row in scores]
+    return Evaluated(measured, best, split.given or known_rows, tuple(warnings))
 
 
-def measure_adapter(
-    head: Head,
-    test_features: NDArray[np.float32],
+def score_rows(head: Head, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores [n, C] of features [n, d], computed a row at a time as a server does."""
+    return np.stack([head.score(feature) for feature in features])
+
+
+def measure_scores(
+    scores: NDArray[np.float32],
     rows: Rows,
     split: Split,
     targets: NDArray[np.int64],
-    n_labels: int,
     seed: int,
     progress: Progress,
 ) -> Measured:
-    """The head and the baselines on the same test rows; `targets` are label numbers a row."""
-    truth = targets[split.test]
-    scores = np.stack([head.score(feature) for feature in test_features])
+    """The test rows' scores [n, C] beside the baselines'; `targets` are label numbers a row."""
+    truth, n_labels = targets[split.test], scores.shape[1]
     ours = _estimates(measure(scores.astype(np.float64), truth, seed=seed))
     progress(1, 3)
     baselines: dict[str, dict[str, Estimate]] = {}

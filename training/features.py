@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -15,15 +16,17 @@ from backbone import Backbone, TextRow
 from training.errors import TrainingError
 
 Progress = Callable[[int, int], None]  # done, total
+Rows = list[tuple[bytes, NDArray[np.float32]]]  # key, feature [d]
 _BATCH_TOKENS = 256  # small batches on one-threaded runs, one a core, are the fastest on CPU
 _KEYS_A_QUERY = 500  # SQLite allows 999 bound parameters in its older builds
-_BATCHES_A_COMMIT = 64
+_WRITE_EVERY_S = 2.0
 
 
 class FeatureCache:
-    """Feature rows by backbone, feature and exact text, in one SQLite file.
+    """Feature rows by backbone, computer, feature and exact text, in one SQLite file.
 
-    It holds only what can be computed again: deleting the file is always safe.
+    Several trainings may share it: a write is short, and none is open while rows are computed. It
+    holds only what can be computed again: deleting the file is always safe.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +61,7 @@ def compute_features(
 ) -> NDArray[np.float32]:
     """The feature [n, d] of each text, from the cache where it is there.
 
-    What is done is kept at any interruption. Raises TrainingError, BackboneError.
+    What is done is kept at an interruption. Raises TrainingError, BackboneError.
     """
     width = backbone.manifest.width(feature)
     keys = [_key(backbone, feature, text) for text in texts]
@@ -70,23 +73,24 @@ def compute_features(
                 found[key] = np.frombuffer(row, dtype=np.float32)
                 del missing[key]
         progress(len(found), len(found) + len(missing))
-        done = len(found)
-        for batch_number, rows in enumerate(_run(backbone, missing, feature), start=1):
-            found.update(rows)
-            connection.executemany(
-                "INSERT OR REPLACE INTO features VALUES (?, ?)",
-                [(key, row.tobytes()) for key, row in rows],
-            )
-            if batch_number % _BATCHES_A_COMMIT == 0:
-                connection.commit()
-            done += len(rows)
-            progress(done, len(set(keys)))
-        connection.commit()
+        unwritten: Rows = []
+        written_at = time.monotonic()
+        try:
+            for rows in _run(backbone, missing, feature):
+                unwritten += rows
+                found.update(rows)
+                progress(len(found), len(set(keys)))
+                if time.monotonic() - written_at >= _WRITE_EVERY_S:
+                    _write(connection, unwritten)
+                    unwritten, written_at = [], time.monotonic()
+        finally:
+            _write(connection, unwritten)
     return np.stack([found[key] for key in keys])
 
 
 def _key(backbone: Backbone, feature: str, text: str) -> bytes:
-    parts = (backbone.digest, feature, text)
+    # Bits are promised on one computer: another one's rows would pass for what this one measures.
+    parts = (backbone.digest, backbone.computer, feature, text)
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
@@ -99,7 +103,12 @@ def _read(connection: sqlite3.Connection, keys: list[bytes]) -> Iterator[tuple[b
         ).fetchall()
 
 
-Rows = list[tuple[bytes, NDArray[np.float32]]]
+def _write(connection: sqlite3.Connection, rows: Rows) -> None:
+    with connection:
+        connection.executemany(
+            "INSERT OR REPLACE INTO features VALUES (?, ?)",
+            [(key, row.tobytes()) for key, row in rows],
+        )
 
 
 def _run(backbone: Backbone, missing: dict[bytes, str], feature: str) -> Iterator[Rows]:

@@ -46,11 +46,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One strength's out-of-fold results: accuracy, and log loss in nats at its temperature."""
+    """One strength's temperature, and its out-of-fold log loss in nats at that temperature."""
 
     strength: float
     temperature: float
-    accuracy: float
     log_loss: float
 
 
@@ -58,26 +57,17 @@ class Trial:
 class LinearFit:
     """A head: probabilities are softmax((features @ weight.T + bias) / temperature).
 
-    `weight` float32 [C, d], `bias` float32 [C]. `out_of_fold_logits` float32 [n, C] are the chosen
-    strength's before the temperature, each row by a model that never saw it. `converged` is False
-    where the solver stopped short of its tolerance.
+    `weight` float32 [C, d], `bias` float32 [C]. `log_loss` is out of fold, in nats. `converged` is
+    False where the solver stopped short of its tolerance.
     """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     temperature: float
     strength: float
-    trials: tuple[Trial, ...]
+    log_loss: float
     folds: int
     converged: bool
-    out_of_fold_logits: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    trial: Trial
-    logits: Floats
-    row_losses: Floats
 
 
 def fit_linear(
@@ -97,21 +87,20 @@ def fit_linear(
     scaled, mean, scale = _standardise(features)
     splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(scaled, y))
     with _quiet_solver():
-        tried = _walk_path(scaled, y, n_classes, splits, progress)
-        best = min(tried, key=lambda candidate: candidate.trial.log_loss)
-        weight, bias, converged = _fit_all(scaled, y, best.trial.strength)
+        trials = walk_path(scaled, y, n_classes, splits, progress)
+        best = min(trials, key=lambda trial: trial.log_loss)
+        weight, bias, converged = _fit_all(scaled, y, best.strength)
     if progress is not None:
         progress(_total(folds), _total(folds))
     weight /= scale
     return LinearFit(
         weight=weight.astype(np.float32),
         bias=(bias - weight @ mean).astype(np.float32),
-        temperature=best.trial.temperature,
-        strength=best.trial.strength,
-        trials=tuple(candidate.trial for candidate in tried),
+        temperature=best.temperature,
+        strength=best.strength,
+        log_loss=best.log_loss,
         folds=folds,
         converged=converged,
-        out_of_fold_logits=best.logits.astype(np.float32),
     )
 
 
@@ -134,22 +123,23 @@ def fit_temperature(logits: Floats, labels: Integers) -> float:
     return float(np.clip(np.exp(found.x), *TEMPERATURES))
 
 
-def _walk_path(
+def walk_path(
     x: Floats,
     y: Integers,
     n_classes: int,
     splits: Sequence[tuple[Integers, Integers]],
     progress: Progress | None,
-) -> list[_Candidate]:
+) -> list[Trial]:
     """Cross-validate from weak to strong, each fit starting from the previous strength's.
 
     Stops at the first strength that is clearly worse than the best before it.
     """
     models = [LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True) for _ in splits]
-    tried: list[_Candidate] = []
-    with ThreadPoolExecutor(min(len(splits), os.cpu_count() or 1)) as pool:
+    logits = np.empty((len(y), n_classes))  # of one strength at a time: many rows by many classes
+    trials: list[Trial] = []
+    least: Floats | None = None
+    with ThreadPoolExecutor(min(len(splits), len(os.sched_getaffinity(0)))) as pool:
         for strength in STRENGTHS:
-            logits = np.empty((len(y), n_classes))
             fits = [
                 pool.submit(_fit_fold, model, strength, x, y, train, held_out)
                 for model, (train, held_out) in zip(models, splits, strict=True)
@@ -157,11 +147,15 @@ def _walk_path(
             for done, ((_, held_out), fit) in enumerate(zip(splits, fits, strict=True), start=1):
                 logits[held_out] = fit.result()
                 if progress is not None:
-                    progress(len(tried) * len(splits) + done, _total(len(splits)))
-            tried.append(_judge(strength, logits, y))
-            if _clearly_worse(tried):
+                    progress(len(trials) * len(splits) + done, _total(len(splits)))
+            temperature = fit_temperature(logits, y)
+            losses = -log_softmax(logits / temperature, axis=1)[np.arange(len(y)), y]
+            trials.append(Trial(strength, temperature, float(losses.mean())))
+            if least is None or losses.mean() < least.mean():
+                least = losses
+            elif _clearly_worse(losses, least):
                 break
-    return tried
+    return trials
 
 
 def _fit_fold(
@@ -188,22 +182,13 @@ def _fit_all(x: Floats, y: Integers, strength: float) -> tuple[Floats, Floats, b
     return weight, bias, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 
 
-def _judge(strength: float, logits: Floats, y: Integers) -> _Candidate:
-    temperature = fit_temperature(logits, y)
-    row_losses = -log_softmax(logits / temperature, axis=1)[np.arange(len(y)), y]
-    accuracy = float((logits.argmax(axis=1) == y).mean())
-    trial = Trial(strength, temperature, accuracy, float(row_losses.mean()))
-    return _Candidate(trial, logits, row_losses)
-
-
-def _clearly_worse(tried: Sequence[_Candidate]) -> bool:
-    """Whether the last is worse than the best by over two standard errors of the paired rows.
+def _clearly_worse(losses: Floats, least: Floats) -> bool:
+    """Whether a strength's row losses are over two standard errors of the pairs above the least.
 
     Log loss has one valley along the path; a rise within the noise says nothing, so few rows
     have the whole grid tried and many rows are spared the slowest fits.
     """
-    best = min(tried, key=lambda candidate: candidate.trial.log_loss)
-    difference = tried[-1].row_losses - best.row_losses
+    difference = losses - least
     return bool(difference.mean() > 2 * difference.std() / np.sqrt(len(difference)))
 
 

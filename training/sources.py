@@ -72,8 +72,12 @@ def _packaged(source: str) -> Path | None:
 
 
 def _download(source: str, revision: str | None) -> tuple[Path, str]:
-    """The model's files from the hub (or its local cache) and the commit they are from."""
+    """The model's files and the commit they are from.
+
+    Where the hub is away, its local cache stands in for a revision that the caller names.
+    """
     import huggingface_hub as hub
+    from huggingface_hub.errors import HfHubHTTPError
 
     hint = ""
     if source in PACKAGES:
@@ -84,11 +88,26 @@ def _download(source: str, revision: str | None) -> tuple[Path, str]:
         commit = str(info.sha)
         folder = hub.snapshot_download(source, revision=commit, allow_patterns=list(_HUB_FILES))
     except Exception as error:  # the hub's client raises errors of three libraries
+        refused = isinstance(error, HfHubHTTPError)
+        if revision and not refused and (kept := _kept(source, revision)):
+            return kept, kept.name
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"cannot get {source} from the Hugging Face hub: {reason}{hint}"
         ) from None
     return Path(folder), commit
+
+
+def _kept(source: str, revision: str) -> Path | None:
+    """The model's folder in the hub's local cache, named after its commit; None where it is not."""
+    import huggingface_hub as hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(hub.snapshot_download(source, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if (folder / WEIGHTS).is_file() else None
 
 
 def _describe(kind: str, identity: str, revision: str | None, folder: Path) -> Source:

@@ -13,7 +13,7 @@ from adapters.heads import LinearHead
 from adapters.manifest import Calibration, Manifest, Training
 from backbone import Backbone
 from training.data import Rows
-from training.evaluate import measure_adapter
+from training.evaluate import measure_scores, score_rows
 from training.features import FeatureCache, Progress, compute_features
 from training.fit import LinearFit, fit_linear
 from training.job import Columns, fingerprint
@@ -71,9 +71,8 @@ def train_adapter(
     )
     tensors = {"head.weight": fit.weight, "head.bias": fit.bias}
     head = LinearHead.build(manifest, tensors, train_features.shape[1])
-    measured = measure_adapter(
-        head, test_features, rows, split, targets, len(labels), seed, stage("measure")
-    )
+    scores = score_rows(head, test_features)
+    measured = measure_scores(scores, rows, split, targets, seed, stage("measure"))
     manifest = manifest.model_copy(update={"measured": measured})
     content = build_adapter(manifest, tensors, _golden(train_features))
     warnings = _warnings(find_leaks(rows, split), fit, manifest)
@@ -92,6 +91,7 @@ def _describe(
         settings={
             "strength": fit.strength,
             "folds": float(fit.folds),
+            "out_of_fold_log_loss": fit.log_loss,
             "split": "given" if split.given else "stratified",
         },
     )

@@ -1,5 +1,6 @@
 """The registry: the one database of tenants, keys, adapters, versions, releases and audit."""
 
+from adapters.registry.database import BUSY_TIMEOUT_S, sqlite_path
 from adapters.registry.keys import (
     NewKey,
     Scope,
@@ -13,8 +14,10 @@ from adapters.registry.records import (
     AdapterInfo,
     AuditRow,
     Change,
+    ExpectedRevision,
     KeyInfo,
     LiveKey,
+    Mark,
     Published,
     Release,
     Snapshot,
@@ -25,12 +28,15 @@ from adapters.registry.records import (
 from adapters.registry.registry import Registry
 
 __all__ = [
+    "BUSY_TIMEOUT_S",
     "ActiveRelease",
     "AdapterInfo",
     "AuditRow",
     "Change",
+    "ExpectedRevision",
     "KeyInfo",
     "LiveKey",
+    "Mark",
     "NewKey",
     "Published",
     "Registry",
@@ -44,4 +50,5 @@ __all__ = [
     "parse_key",
     "same_digest",
     "secret_digest",
+    "sqlite_path",
 ]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 
-from adapters.registry.records import AuditRow, Change
+from adapters.registry.records import AuditRow, Change, Mark
 from adapters.registry.tables import audit
 
 Action = Literal[
@@ -52,16 +52,21 @@ class Write:
         )
 
 
-def head(connection: Connection) -> int:
-    """The highest sequence number, 0 before the first change."""
-    return connection.scalar(select(func.max(audit.c.seq))) or 0
+def head(connection: Connection) -> Mark:
+    """Where the newest change stands, number 0 before the first."""
+    query = select(audit.c.seq, audit.c.at).order_by(audit.c.seq.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return Mark(*row) if row is not None else Mark(0, None)
 
 
-def changes_since(connection: Connection, seq: int, limit: int) -> list[Change]:
-    """The changes after `seq`, oldest first."""
-    query = select(audit.c.seq, audit.c.tenant).where(audit.c.seq > seq)
+def changes_since(connection: Connection, mark: Mark, limit: int) -> list[Change] | None:
+    """The changes after `mark`, oldest first; None where it is no part of this history."""
+    at = connection.scalar(select(audit.c.at).where(audit.c.seq == mark.seq))
+    if at != mark.at:
+        return None
+    query = select(audit.c.seq, audit.c.at, audit.c.tenant).where(audit.c.seq > mark.seq)
     rows = connection.execute(query.order_by(audit.c.seq).limit(limit))
-    return [Change(*row) for row in rows]
+    return [Change(Mark(seq, at), tenant) for seq, at, tenant in rows]
 
 
 def list_audit(

@@ -13,7 +13,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_
 from adapters.errors import InvalidInput, RegistryUnavailable
 from adapters.registry import migrate
 
-BUSY_TIMEOUT_S: Final = 10.0
+# Waited at most twice by one write, for the turn and for the file: well below the time that a
+# request has, so that the registry's own refusal is what a client gets, and nothing happens later.
+BUSY_TIMEOUT_S: Final = 3.0
 
 _BEGIN: Final = "headstock_begin"
 _BUSY: Final = "the registry has too much to do; try again"
@@ -47,7 +49,7 @@ class Database:
             InvalidInput: not the URL of an SQLite file.
             RegistryUnavailable: the file cannot be used; the message names it and says why.
         """
-        path = _path_of(url)
+        path = sqlite_path(url)
         database = cls(_make_engine(path))
         try:
             with _explained(f" {path}"):
@@ -93,7 +95,8 @@ class Database:
             migrate.upgrade(connection, path)
 
 
-def _path_of(url: str) -> Path:
+def sqlite_path(url: str) -> Path:
+    """The absolute path of the file at `sqlite:///PATH`. Raises InvalidInput."""
     try:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from adapters.registry.keys import Scope
 
@@ -58,6 +59,11 @@ class Release:
     created_at: datetime
 
 
+# What a compare-and-set asks of the present release: nothing, that there is one, its revision
+# (0: that there is none yet).
+ExpectedRevision = int | Literal["any"] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A publish's outcome; `release` is the one now in force, None where there is none."""
@@ -90,10 +96,21 @@ class AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in the registry's history. The time (None before the first change) is a part of it:
+
+    a database that was restored from a backup grows back to the same numbers with other changes.
+    """
+
+    seq: int
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One step of the change feed; a `tenant` of None means the admin keys."""
 
-    seq: int
+    mark: Mark
     tenant: str | None
 
 
@@ -127,8 +144,8 @@ class TenantState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Tenants as they were at one moment: after change `seq` and before the next one."""
+    """Tenants as they were at one moment: after the change at `mark` and before the next one."""
 
-    seq: int
+    mark: Mark
     tenants: Mapping[str, TenantState]
     admin_keys: tuple[LiveKey, ...]

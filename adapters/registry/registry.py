@@ -18,7 +18,9 @@ from adapters.registry.records import (
     AdapterInfo,
     AuditRow,
     Change,
+    ExpectedRevision,
     KeyInfo,
+    Mark,
     NewVersion,
     Published,
     Release,
@@ -177,21 +179,39 @@ class Registry:
         adapter: str,
         stable: int,
         *,
-        expected_revision: int | None = None,
+        expected_revision: ExpectedRevision = None,
         actor: str,
     ) -> Release:
         """Let version `stable` answer; nothing changes where it does already.
 
         Raises:
             NotFound: no such adapter or version.
-            StaleRevision: `expected_revision` is given (0: no release yet) and not the present one.
+            StaleRevision: the present release is not the expected one.
         """
         with self._write(actor) as write:
             row = versions.find_adapter(write.connection, tenant, adapter)
             return releases.set_stable(write, row, stable, expected_revision)
 
+    def rollback_target(
+        self, tenant: str, adapter: str, *, expected_revision: ExpectedRevision = None
+    ) -> tuple[int, Version]:
+        """The present revision, and the version that a rollback from it would go to.
+
+        Raises:
+            As `rollback`, which changes what this only looks up.
+        """
+        with self._database.read() as connection:
+            row = versions.find_adapter(connection, tenant, adapter)
+            before, target = releases.rollback_target(connection, row, expected_revision)
+            return before.revision, versions.get_version(connection, row, target.stable)
+
     def rollback(
-        self, tenant: str, adapter: str, *, expected_revision: int | None = None, actor: str
+        self,
+        tenant: str,
+        adapter: str,
+        *,
+        expected_revision: ExpectedRevision = None,
+        actor: str,
     ) -> Release:
         """Go back to the version that answered before; again, to the one before that.
 
@@ -206,15 +226,18 @@ class Registry:
 
     # Following
 
-    def head(self) -> int:
-        """The sequence number of the newest change, 0 before the first."""
+    def head(self) -> Mark:
+        """Where the newest change stands, number 0 before the first."""
         with self._database.read() as connection:
             return audit.head(connection)
 
-    def changes_since(self, seq: int, limit: int) -> list[Change]:
-        """At most `limit` changes after `seq`, oldest first."""
+    def changes_since(self, mark: Mark, limit: int) -> list[Change] | None:
+        """At most `limit` changes after `mark`, oldest first; None where it is of another history.
+
+        That is so when a backup took the database's place.
+        """
         with self._database.read() as connection:
-            return audit.changes_since(connection, seq, limit)
+            return audit.changes_since(connection, mark, limit)
 
     def read_tenants(self, names: Collection[str] | None = None) -> Snapshot:
         """Keys and releases of the tenants `names`, or of all, at one moment."""

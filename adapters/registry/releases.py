@@ -5,33 +5,33 @@ its parent. A rollback repeats the version of the parent and takes over the pare
 rollbacks in a row walk back one step each, and never between two versions for ever.
 """
 
-from sqlalchemy import Connection, insert, select
+from datetime import datetime
+
+from sqlalchemy import Connection, Select, insert, select
 
 from adapters.errors import Conflict, StaleRevision
 from adapters.registry.audit import Action, Write
-from adapters.registry.records import Release
+from adapters.registry.records import ExpectedRevision, Release
 from adapters.registry.tables import releases
 from adapters.registry.versions import AdapterRow, get_version
 
 
 def current(connection: Connection, adapter: AdapterRow) -> Release | None:
     """The release in force, None before the first."""
-    query = (
-        select(releases.c.revision, releases.c.stable, releases.c.parent, releases.c.created_at)
-        .where(releases.c.adapter_id == adapter.id)
-        .order_by(releases.c.revision.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).one_or_none()
+    query = _select().where(releases.c.adapter_id == adapter.id)
+    newest = query.order_by(releases.c.revision.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
     return Release(*row) if row is not None else None
 
 
-def set_stable(write: Write, adapter: AdapterRow, stable: int, expected: int | None) -> Release:
+def set_stable(
+    write: Write, adapter: AdapterRow, stable: int, expected: ExpectedRevision
+) -> Release:
     """Let version `stable` answer; the present release where it does already.
 
     Raises:
         NotFound: there is no such version.
-        StaleRevision: the release is not at `expected` (0: there is none yet; None: any).
+        StaleRevision: the release is not the expected one.
     """
     get_version(write.connection, adapter, stable)
     before = current(write.connection, adapter)
@@ -42,28 +42,42 @@ def set_stable(write: Write, adapter: AdapterRow, stable: int, expected: int | N
     return _append(write, "release.set", adapter, before, stable, parent)
 
 
-def rollback(write: Write, adapter: AdapterRow, expected: int | None) -> Release:
-    """Go back to the version before the present one.
+def rollback(write: Write, adapter: AdapterRow, expected: ExpectedRevision) -> Release:
+    """Go back to the version before the present one. Raises as `rollback_target`."""
+    before, target = rollback_target(write.connection, adapter, expected)
+    return _append(write, "release.rollback", adapter, before, target.stable, target.parent)
+
+
+def rollback_target(
+    connection: Connection, adapter: AdapterRow, expected: ExpectedRevision
+) -> tuple[Release, Release]:
+    """The present release, and the earlier one that a rollback repeats.
 
     Raises:
         StaleRevision: as `set_stable`.
         Conflict: there is nothing to go back to.
     """
-    before = current(write.connection, adapter)
+    before = current(connection, adapter)
     _check_expected(adapter, before, expected)
     if before is None or before.parent is None:
         raise Conflict(f"{adapter} has no earlier release to go back to")
-    row = write.connection.execute(
-        select(releases.c.stable, releases.c.parent).where(
-            releases.c.adapter_id == adapter.id, releases.c.revision == before.parent
-        )
-    ).one()
-    return _append(write, "release.rollback", adapter, before, row.stable, row.parent)
+    query = _select().where(
+        releases.c.adapter_id == adapter.id, releases.c.revision == before.parent
+    )
+    return before, Release(*connection.execute(query).one())
 
 
-def _check_expected(adapter: AdapterRow, before: Release | None, expected: int | None) -> None:
+def _select() -> Select[int, int, int | None, datetime]:
+    return select(releases.c.revision, releases.c.stable, releases.c.parent, releases.c.created_at)
+
+
+def _check_expected(
+    adapter: AdapterRow, before: Release | None, expected: ExpectedRevision
+) -> None:
     revision = before.revision if before is not None else 0
-    if expected is not None and expected != revision:
+    if expected == "any" and before is None:
+        raise StaleRevision(f"{adapter} has no release yet")
+    if isinstance(expected, int) and expected != revision:
         raise StaleRevision(
             f"the release of {adapter} is at revision {revision}, not {str(expected)[:20]}: "
             "read it again and decide anew"

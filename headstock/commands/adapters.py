@@ -30,7 +30,10 @@ def push(
     json: AsJson = False,
 ) -> None:
     """Upload an adapter file as a new version."""
+    from adapters.adapter import read_adapter_file
+
     tenant, name = split_target(f"{tenant}/{name}")
+    read_adapter_file(file)  # what no server would take is said before it is sent
     with connect(server, key) as client:
         pushed = client.push(file, tenant, name, activate)
     if json:
@@ -38,10 +41,12 @@ def push(
         return
     known = "" if pushed["created"] else " (these bytes were there already)"
     note(f"{tenant}/{name} version {pushed['version']}, sha256 {pushed['digest'][:12]}…{known}")
-    if pushed["release"] is None:
-        note(f"Nothing answers yet: headstock release set {tenant}/{name} {pushed['version']}")
+    answering = None if pushed["release"] is None else pushed["release"]["stable"]
+    if answering == pushed["version"]:
+        note("It answers.")
     else:
-        note(f"Version {pushed['release']['stable']} answers.")
+        still = "Nothing answers yet" if answering is None else f"Version {answering} still answers"
+        note(f"{still}; switch with: headstock release set {tenant}/{name} {pushed['version']}")
 
 
 @release_app.command("show")

@@ -2,13 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adapters.errors import InvalidInput
 from headstock.commands.common import AsJson, settings
 from headstock.output import note, show_json, show_table, stderr
+
+if TYPE_CHECKING:
+    from backbone import Manifest
 
 backbone_app = typer.Typer(no_args_is_help=True, help="Frozen, shared models.")
 
@@ -34,32 +37,47 @@ def add(
     tokenizer: Annotated[
         Path | None, typer.Option(help="ONNX file: tokenizer.json, by default beside it.")
     ] = None,
-    max_length: Annotated[int, typer.Option(help="ONNX file: most tokens of a text.", min=1)] = 256,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="ONNX file: most tokens of a text, by default 256.", min=1),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of another backbone of that name.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Add a backbone: exported, checked against its source, and proven stable in batches."""
-    from backbone.manifest import Manifest, check_backbone_name
+    from backbone.manifest import check_backbone_name
+    from backbone.package import peek_manifest
     from training import backbones, sources
 
     root = settings().backbones_folder
     check_backbone_name(name)
+    is_onnx = source.endswith(".onnx")
+    if is_onnx or Path(source).expanduser().is_dir():
+        _refuse_options("the hub", revision=revision)
+    if not is_onnx:
+        _refuse_options("an .onnx file", tap=tap, tokenizer=tokenizer, max_length=max_length)
+    before = peek_manifest(root / name)
     with stderr.status(f"adding {name}") as status:
 
         def say(step: str) -> None:
             status.update(f"{name}: {step} …")
 
-        if source.endswith(".onnx"):
-            options = backbones.OnnxOptions(tokenizer, _taps(tap or []), max_length)
-            added = backbones.add_from_onnx(Path(source), options, root, name, say)
+        if is_onnx:
+            options = backbones.OnnxOptions(tokenizer, _taps(tap or []), max_length or 256)
+            added = backbones.add_from_onnx(Path(source), options, root, name, say, replace)
         else:
             found = sources.resolve(source, revision)
-            added = backbones.add_from_folder(found.path, found.source, root, name, say)
-    manifest: Manifest = added.manifest
+            added = backbones.add_from_folder(found.path, found.source, root, name, say, replace)
+    manifest = added.manifest
     if json:
-        show_json({"digest": manifest.digest, **manifest.model_dump(mode="json")})
+        show_json(_described(manifest))
     else:
         features = ", ".join(f"{key} {list(each.dims)}" for key, each in manifest.features.items())
         note(f"Added backbone {name} ({precision}): {features}; digest {manifest.digest[:12]}…")
+    if before is not None and before.digest == manifest.digest:
+        note("It was there already, the same to the bit.")
 
 
 @backbone_app.command("list")
@@ -69,7 +87,7 @@ def list_all(json: AsJson = False) -> None:
 
     found = list_backbones(settings().backbones_folder)
     if json:
-        show_json({"backbones": [{"digest": m.digest, **m.model_dump(mode="json")} for m in found]})
+        show_json({"backbones": [_described(manifest) for manifest in found]})
     else:
         rows = [(m.name, m.modality, m.precision, m.source.id, m.digest[:12] + "…") for m in found]
         show_table("Backbones", ("name", "modality", "precision", "source", "digest"), rows)
@@ -83,11 +101,22 @@ def show(
     from headstock.commands.common import open_backbone
 
     manifest = open_backbone(name).manifest
-    content = {"digest": manifest.digest, **manifest.model_dump(mode="json")}
+    content = _described(manifest)
     if json:
         show_json(content)
     else:
         show_table(name, ("field", "value"), list(content.items()))
+
+
+def _described(manifest: "Manifest") -> dict[str, Any]:
+    return {"digest": manifest.digest, **manifest.model_dump(mode="json")}
+
+
+def _refuse_options(kind: str, **options: object) -> None:
+    """An option that does nothing here would leave its user with another backbone than meant."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InvalidInput(f"--{given[0].replace('_', '-')} is for {kind}, which the source is not")
 
 
 def _taps(values: list[str]) -> dict[str, str]:

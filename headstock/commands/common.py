@@ -1,5 +1,6 @@
 """What commands share: options, progress, the client, where things are."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from backbone import Backbone
     from headstock.client import Client
     from service.settings import Settings
+    from training.features import FeatureCache
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Server = Annotated[
@@ -34,15 +36,39 @@ DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 
 def connect(server: str, key: str) -> "Client":
-    """A client. Raises InvalidInput where no key is given."""
+    """A client. Raises InvalidInput for a key or an address that no request can be sent with."""
+    from httpx import InvalidURL
+
     from headstock.client import Client
 
+    if not server.startswith(("http://", "https://")):
+        raise InvalidInput(f"the server {server!r} must begin with http:// or https://")
+    # A line end comes along where a key is read from a file, "Bearer" where it is copied from curl.
+    key = key.strip().removeprefix("Bearer ").strip()
     if not key:
         raise InvalidInput(
             "no key: set HEADSTOCK_KEY or give --key (the server prints an admin key at its first "
             "start)"
         )
-    return Client(server, key)
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidInput("the key has characters that no key has; copy it once more")
+    try:
+        return Client(server, key)
+    except InvalidURL as error:
+        raise InvalidInput(f"{server!r} is not the address of a server: {error}") from error
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises InvalidInput where a server could not listen there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InvalidInput(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another port with "
+                "HEADSTOCK_PORT (or serve's --port)"
+            ) from error
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -74,6 +100,13 @@ def open_backbone(name: str) -> "Backbone":
     from backbone import find_backbone, load_backbone
 
     return load_backbone(find_backbone(settings().backbones_folder, name))
+
+
+def feature_cache() -> "FeatureCache":
+    """Training's cache under the home."""
+    from training.features import FeatureCache
+
+    return FeatureCache(settings().home / "features.sqlite")
 
 
 @contextmanager

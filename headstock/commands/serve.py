@@ -1,7 +1,6 @@
 """`headstock serve`: the same server as `bentoml serve service:Headstock`."""
 
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adapters.errors import InvalidInput
-from headstock.commands.common import settings
+from headstock.commands.common import check_port, settings
 
 
 def serve(
@@ -44,11 +43,13 @@ def command() -> list[str]:
 
 def server_environment() -> dict[str, str]:
     """This process's environment, with the state where this process would look for it."""
-    home = settings().home.absolute()
+    current = settings()
+    home = current.home.absolute()
     return {
         "BENTOML_HOME": str(home / "bentoml"),
         **os.environ,
         "HEADSTOCK_HOME": str(home),
+        "HEADSTOCK_DATABASE_URL": current.registry_url,
         "BENTOML_DO_NOT_TRACK": "True",
     }
 
@@ -64,12 +65,4 @@ def _check() -> None:
         scratch.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(f"the folder {scratch} cannot be made: {error.strerror}") from error
-    with socket.socket(socket.AF_INET6 if ":" in current.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((current.host, current.port))
-        except OSError as error:
-            raise InvalidInput(
-                f"cannot listen on {current.host}:{current.port}: {error.strerror}; choose "
-                "another with --port"
-            ) from error
+    check_port(current.host, current.port)

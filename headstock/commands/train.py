@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headstock.commands.common import AsJson, open_backbone, progress_bars, settings
+from headstock.commands.common import (
+    AsJson,
+    feature_cache,
+    open_backbone,
+    progress_bars,
+    settings,
+)
 from headstock.output import note, show_json, show_table
 
 if TYPE_CHECKING:
@@ -19,6 +25,7 @@ LabelColumn = Annotated[str, typer.Option(help="Column with the labels.")]
 SplitColumn = Annotated[str, typer.Option(help="Column with the split, where there is one.")]
 TrainSplit = Annotated[str, typer.Option(help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option(help="The split to measure on.")]
+MAX_SEED = 2**32 - 1  # as scikit-learn takes them
 
 
 def train(
@@ -30,23 +37,24 @@ def train(
     split_column: SplitColumn = "split",
     train_split: TrainSplit = "train",
     test_split: TestSplit = "test",
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of every random choice.", min=0, max=MAX_SEED)
+    ] = 0,
     json: AsJson = False,
 ) -> None:
     """Train an adapter from labelled rows and measure it."""
     from adapters.container import write_file
-    from training.features import FeatureCache
     from training.job import Columns, check_output
     from training.train import train_adapter
 
-    check_output(output)
+    check_output(output, data)
     columns = Columns(text_column, label_column, split_column, train_split, test_split)
     with progress_bars() as stage:
         result = train_adapter(
             data,
             columns,
             open_backbone(backbone),
-            FeatureCache(settings().home / "features.sqlite"),
+            feature_cache(),
             seed,
             stage,
         )
@@ -70,18 +78,19 @@ def evaluate(
     train_split: TrainSplit = "train",
     test_split: TestSplit = "test",
     predictions: Annotated[
-        Path | None, typer.Option(help="Write a JSON line a test row: label and score.")
+        Path | None,
+        typer.Option(help="Write label and score, a JSON line a row of DATA or its test split."),
     ] = None,
     json: AsJson = False,
 ) -> None:
     """Measure an adapter on labelled rows, exactly as a server would answer them."""
+    from adapters.adapter import read_adapter_file
     from adapters.container import write_file
-    from training.evaluate import evaluate_adapter, read_adapter_file
-    from training.features import FeatureCache
+    from training.evaluate import evaluate_adapter
     from training.job import Columns, check_output
 
     if predictions is not None:
-        check_output(predictions)
+        check_output(predictions, file, data)
     adapter = read_adapter_file(file)
     columns = Columns(text_column, label_column, split_column, train_split, test_split)
     with progress_bars() as stage:
@@ -90,7 +99,7 @@ def evaluate(
             data,
             columns,
             settings().backbones_folder,
-            FeatureCache(settings().home / "features.sqlite"),
+            feature_cache(),
             stage,
         )
     if predictions is not None:
@@ -99,15 +108,19 @@ def evaluate(
             for label, score in result.predictions
         )
         write_file(predictions, "".join(f"{line}\n" for line in lines).encode())
+    for warning in result.warnings:
+        note(f"Note: {warning}")
     if json:
-        show_json({"file": str(file), "digest": adapter.digest, **result.measured.model_dump()})
+        content = {"file": str(file), "digest": adapter.digest, **result.measured.model_dump()}
+        show_json({**content, "held_out": result.held_out, "warnings": result.warnings})
     else:
-        show_table(*_measured_table(result.measured))
+        rows = "test rows" if result.held_out else "rows"
+        show_table(*_measured_table(result.measured, rows))
 
 
 def inspect(file: File, json: AsJson = False) -> None:
     """Check an adapter file in full and show what it says of itself."""
-    from training.evaluate import read_adapter_file
+    from adapters.adapter import read_adapter_file
 
     adapter = read_adapter_file(file)
     manifest = adapter.manifest
@@ -138,10 +151,10 @@ def inspect(file: File, json: AsJson = False) -> None:
 
 def _show_measured(manifest: "Manifest") -> None:
     if manifest.measured is not None:
-        show_table(*_measured_table(manifest.measured))
+        show_table(*_measured_table(manifest.measured, "test rows"))
 
 
-def _measured_table(measured: "Measured") -> tuple[str, list[str], list[list[str]]]:
+def _measured_table(measured: "Measured", what: str) -> tuple[str, list[str], list[list[str]]]:
     """Metrics as rows, the adapter and its baselines as columns."""
     columns = {"adapter": measured.adapter, **measured.baselines}
     rows = []
@@ -151,7 +164,7 @@ def _measured_table(measured: "Measured") -> tuple[str, list[str], list[list[str
             found = estimates.get(metric)
             cells.append(_interval(found) if found else "")
         rows.append([metric.replace("_", " "), *cells])
-    title = f"Measured on {measured.rows} test rows (95 % confidence intervals)"
+    title = f"Measured on {measured.rows} {what} (95 % confidence intervals)"
     return title, ["metric", *columns], rows
 
 

@@ -18,6 +18,8 @@ from backbone import Backbone, TextRow
 from service.engine.batching import WINDOW, next_batch
 from service.metrics import Metrics
 
+_INLINE_CHARS = 20_000  # more text than this is tokenized in a thread, so that others go on
+
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
@@ -53,6 +55,8 @@ class Engine:
         self._queue: deque[Entry] = deque()
         self._arrival = asyncio.Event()
         self._pool = ThreadPoolExecutor(limits.runs, thread_name_prefix=f"run-{backbone.name}")
+        # Texts have threads of their own: they wait for no run, and for nothing of the registry's.
+        self._texts = ThreadPoolExecutor(limits.runs, thread_name_prefix=f"text-{backbone.name}")
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -66,10 +70,22 @@ class Engine:
         self._arrival.set()
         await asyncio.gather(*self._workers, return_exceptions=True)
         await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._texts.shutdown)
         for entry in self._queue:
             if not entry.answer.done():
                 entry.answer.set_exception(_stopped())
         self._queue.clear()
+
+    async def preprocess(self, texts: Sequence[str]) -> list[TextRow]:
+        """Rows of `texts`; much text goes to a thread."""
+        if sum(map(len, texts)) <= _INLINE_CHARS:
+            return self._rows(texts)
+        if self._stopping:
+            raise _stopped()
+        return await asyncio.get_running_loop().run_in_executor(self._texts, self._rows, texts)
+
+    def _rows(self, texts: Sequence[str]) -> list[TextRow]:
+        return [self.backbone.preprocess(text) for text in texts]
 
     async def answer(self, rows: Sequence[TextRow], adapter: Adapter, top_k: int) -> list[Ranked]:
         """The ranked labels of each row, all by this one adapter version.

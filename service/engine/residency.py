@@ -40,7 +40,7 @@ class ResidentAdapters:
         task = self._loading.get(digest)
         if task is None:
             task = self._loading[digest] = asyncio.create_task(self._load(digest))
-            task.add_done_callback(lambda _: self._loading.pop(digest, None))
+            task.add_done_callback(lambda ended: self._end(digest, ended))
         return await asyncio.shield(task)  # a caller that leaves does not end the others' load
 
     def put(self, adapter: Adapter) -> None:
@@ -57,6 +57,8 @@ class ResidentAdapters:
 
     def drop(self, digest: str) -> None:
         """Forget an adapter that no release names any more."""
+        # A load under way answers those who wait for it, and leaves nothing behind.
+        self._loading.pop(digest, None)
         dropped = self._adapters.pop(digest, None)
         if dropped is not None:
             self._bytes -= dropped.size
@@ -67,8 +69,13 @@ class ResidentAdapters:
         outcome = "failed"
         try:
             adapter = await asyncio.to_thread(lambda: read_adapter(self._read_content(digest)))
-            self.put(adapter)
+            if self._loading.get(digest) is asyncio.current_task():
+                self.put(adapter)
             outcome = "loaded"
         finally:
             self._metrics.adapter_loads.labels(outcome).inc()
         return adapter
+
+    def _end(self, digest: str, ended: asyncio.Task[Adapter]) -> None:
+        if self._loading.get(digest) is ended:
+            del self._loading[digest]

@@ -3,9 +3,9 @@
 It is built with no I/O; `app.state.runtime` is set when the server has started.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from importlib.metadata import version
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route as StarletteRoute
 
 from adapters.errors import NotFound, Overloaded
+from service import VERSION
 from service.access import authorize
-from service.errors import MethodNotAllowed, to_problem
+from service.errors import MethodNotAllowed, TimedOut, to_problem
 from service.http.call import Call, problem_response
 from service.http.docs import docs_routes
 from service.http.openapi import build_openapi
@@ -24,13 +25,16 @@ from service.http.routes import ROUTES, Route
 from service.http.unread import CloseUnread
 from service.runtime import Runtime
 
+# Less than the 10 seconds of bentoml, whose answer is no problem document and in no metric.
+_DEADLINE_S = 9.0
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def build_http_app() -> Starlette:
     """The app with all routes of the table, `/openapi.json` and `/docs`."""
-    document = build_openapi(version("headstock"))
+    document = build_openapi(VERSION)
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(document)
@@ -80,10 +84,7 @@ def _endpoint(route: Route) -> Endpoint:
         runtime = _runtime(request)
         if runtime is None:
             return problem_response(to_problem(Overloaded("the server is starting")))
-        try:
-            response = await route.handler(_call(route, request, runtime))
-        except Exception as error:
-            response = problem_response(to_problem(error))
+        response = await _answer(route, request, runtime)
         metrics = runtime.metrics
         metrics.requests.labels(route.method, route.path, response.status_code).inc()
         metrics.request_seconds.labels(route.method, route.path).observe(
@@ -92,6 +93,18 @@ def _endpoint(route: Route) -> Endpoint:
         return response
 
     return endpoint
+
+
+async def _answer(route: Route, request: Request, runtime: Runtime) -> Response:
+    """The handler's answer, or the reason why there is none, within the time of a request."""
+    try:
+        async with asyncio.timeout(_DEADLINE_S) as deadline:
+            return await route.handler(_call(route, request, runtime))
+    except Exception as error:
+        if isinstance(error, TimeoutError) and deadline.expired():
+            late = f"not done after {_DEADLINE_S:g} seconds; look before you repeat a change"
+            return problem_response(to_problem(TimedOut(late)))
+        return problem_response(to_problem(error))
 
 
 def _call(route: Route, request: Request, runtime: Runtime) -> Call:

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,16 +12,18 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from adapters.errors import InvalidInput, NotFound, TooLarge
+from adapters.errors import InvalidInput, NotFound, StaleRevision, TooLarge
+from adapters.registry import ExpectedRevision
 from adapters.strict_json import strict_json
 from service.access import Principal
-from service.errors import InvalidJson, Problem, TooSlow
+from service.aside import aside
+from service.errors import ClientLeft, InvalidJson, Problem, TooSlow
 from service.runtime import Runtime
 
 Model = TypeVar("Model", bound=BaseModel)
-# Less than the 10 seconds of bentoml, whose answer would not be a problem document.
-_BODY_S = 8.0
-_ETAG = re.compile(r'(?:W/)?"(\d{1,15})"')
+_BODY_S = 8.0  # of the time that a request has in all
+_INLINE_BYTES = 64 * 2**10  # a longer body is parsed in a thread
+_ETAG = re.compile(r'"(\d{1,15})"')
 _MOST_COMPLAINTS = 100  # to list more of them than this costs seconds, and nobody reads them
 
 
@@ -56,11 +60,15 @@ class Call:
             raise InvalidInput(f"query parameter {name!r} must be true or false")
         return value == "true"
 
-    def expected_revision(self) -> int | None:
-        """The revision of an `If-Match` header, None without one. Raises InvalidInput."""
+    def expected_revision(self) -> ExpectedRevision:
+        """What an `If-Match` header asks of the release. Raises InvalidInput, StaleRevision."""
         header = self.request.headers.get("if-match")
-        if header is None or header.strip() == "*":
+        if header is None:
             return None
+        if header.strip() == "*":
+            return "any"
+        if header.strip().startswith("W/"):  # RFC 9110, 13.1.1: the comparison is a strong one
+            raise StaleRevision("a weak ETag never matches: send it as the release gave it")
         match = _ETAG.fullmatch(header.strip())
         if match is None:
             raise InvalidInput('If-Match must be an ETag as the release gave it, such as "3"')
@@ -69,19 +77,35 @@ class Call:
     async def json(self, model: type[Model]) -> Model:
         """The body as `model`. Raises InvalidJson, InvalidInput, TooLarge."""
         body = await self.body(self.runtime.settings.max_body_bytes)
+        return await aside(len(body) > _INLINE_BYTES, _parse, body, model)
+
+    @asynccontextmanager
+    async def while_connected(self) -> AsyncIterator[None]:
+        """Ends what is awaited inside when the client leaves; for use after the body was read.
+
+        Raises ClientLeft.
+        """
         try:
-            strict_json(body.decode("utf-8"))  # of bytes, it would guess at UTF-16 too
-        except ValueError as error:
-            raise InvalidJson(f"the body is not JSON: {error}") from error
-        try:
-            return model.model_validate_json(body)
-        except ValidationError as error:
-            raise _refusal(error) from error
+            async with asyncio.timeout(None) as patience:
+                watcher = asyncio.create_task(self._watch(patience))
+                try:
+                    yield
+                finally:
+                    watcher.cancel()
+        except TimeoutError:
+            if patience.expired():
+                raise ClientLeft("the client left before the answer") from None
+            raise
+
+    async def _watch(self, patience: asyncio.Timeout) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
+        patience.reschedule(asyncio.get_running_loop().time())
 
     async def body(self, limit: int) -> bytes:
         """The raw body of at most `limit` bytes; more is refused unread.
 
-        Raises TooLarge, TooSlow, and InvalidInput where the client left.
+        Raises TooLarge, TooSlow, ClientLeft.
         """
         announced = self.request.headers.get("content-length", "0")
         parts: list[bytes] = []
@@ -98,10 +122,21 @@ class Call:
             except TimeoutError:
                 raise TooSlow(f"the body was not there after {_BODY_S:g} seconds") from None
             except ClientDisconnect:
-                raise InvalidInput("the client left before the end of the body") from None
+                raise ClientLeft("the client left before the end of the body") from None
         if size > limit:
             raise TooLarge(f"the body has more than the {limit} bytes that this route takes")
         return b"".join(parts)
+
+
+def _parse(body: bytes, model: type[Model]) -> Model:
+    try:
+        strict_json(body.decode("utf-8"))  # of bytes, it would guess at UTF-16 too
+    except ValueError as error:
+        raise InvalidJson(f"the body is not JSON: {error}") from error
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _refusal(error) from error
 
 
 def json_response(content: BaseModel, status: int = 200) -> Response:

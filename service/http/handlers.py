@@ -3,7 +3,9 @@
 from starlette.responses import Response
 
 from service import schemas
+from service.aside import aside
 from service.http.call import Call, json_response
+from service.pipeline import INLINE_SCORES
 
 
 async def create_tenant(call: Call) -> Response:
@@ -81,7 +83,7 @@ async def read_file(call: Call) -> Response:
 
 async def get_release(call: Call) -> Response:
     """Show which version answers."""
-    return _release(
+    return _release_response(
         await call.runtime.control.get_release(call.path("tenant"), call.path("adapter"))
     )
 
@@ -89,7 +91,7 @@ async def get_release(call: Call) -> Response:
 async def set_release(call: Call) -> Response:
     """Let another version answer; with If-Match, only if nobody changed it in the meantime."""
     wanted = await call.json(schemas.ReleaseRequest)
-    return _release(
+    return _release_response(
         await call.runtime.control.set_release(
             call.path("tenant"),
             call.path("adapter"),
@@ -102,7 +104,7 @@ async def set_release(call: Call) -> Response:
 
 async def rollback(call: Call) -> Response:
     """Let the version before answer again; once more, the one before that."""
-    return _release(
+    return _release_response(
         await call.runtime.control.rollback(
             call.path("tenant"),
             call.path("adapter"),
@@ -115,11 +117,12 @@ async def rollback(call: Call) -> Response:
 async def predict(call: Call) -> Response:
     """Classify texts with a tenant's adapter."""
     wanted = await call.json(schemas.PredictRequest)
-    return json_response(
-        await call.runtime.pipeline.predict(
+    async with call.while_connected():  # rows of a caller who left are not computed
+        answer = await call.runtime.pipeline.predict(
             call.actor, call.path("tenant"), call.path("adapter"), wanted
         )
-    )
+        n_scores = sum(len(each.top) for each in answer.predictions)
+        return await aside(n_scores > INLINE_SCORES, json_response, answer)
 
 
 async def list_backbones(call: Call) -> Response:
@@ -134,7 +137,7 @@ async def metrics(call: Call) -> Response:
     )
 
 
-def _release(release: schemas.ReleaseInfo) -> Response:
+def _release_response(release: schemas.ReleaseInfo) -> Response:
     response = json_response(release)
     response.headers["ETag"] = f'"{release.revision}"'
     return response

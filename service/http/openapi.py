@@ -1,15 +1,22 @@
 """OpenAPI 3.1 from the route table and the wire models."""
 
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import schemas
-from service.errors import STATUS
 from service.http.routes import ROUTES, Route
 
-_TITLES = {status: title for _, status, title in STATUS} | {500: "Internal error"}
+# Bentoml answers these beside our routes, in plain text.
+_PROBES = {
+    "/livez": ("Tell that the process answers.", {200: "It does"}),
+    "/readyz": (
+        "Tell whether predictions can be answered.",
+        {200: "They can", 503: "Not yet, or not any more"},
+    ),
+}
 _BINARY = {"type": "string", "format": "binary"}
 _QUERY = {"activate": "Let the uploaded version answer at once."}
 
@@ -20,6 +27,7 @@ def build_openapi(version: str) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs)
+    paths |= {path: {"get": _probe(path)} for path in _PROBES}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -48,6 +56,21 @@ def _schemas() -> tuple[dict[type[BaseModel], dict[str, Any]], dict[str, Any]]:
     )
     refs = {model: found[model, "serialization"] for model in models}
     return refs, document["$defs"]
+
+
+def _probe(path: str) -> dict[str, Any]:
+    summary, answers = _PROBES[path]
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    return {
+        "operationId": path.removeprefix("/"),
+        "summary": summary,
+        "tags": ["Server"],
+        "parameters": [],
+        "responses": {
+            str(status): {"description": description, "content": text}
+            for status, description in answers.items()
+        },
+    }
 
 
 def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
@@ -118,7 +141,8 @@ def _responses(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
             responses[str(status)]["content"] = {media: {"schema": {"type": "string"}}}
     problem = {"application/problem+json": {"schema": refs[schemas.ProblemDocument]}}
     for status in sorted(_failures(route)):
-        responses[str(status)] = {"description": _TITLES[status], "content": problem}
+        # The status alone: what is behind it, and there may be several, is in the `code`.
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
     return responses
 
 

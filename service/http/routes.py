@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from service import schemas
-from service.access import Scope
+from service.access import Need
 from service.http import handlers
 from service.http.call import Call
 
@@ -23,7 +23,7 @@ class Route:
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     handler: Handler
-    scope: Scope | None
+    scope: Need | None
     answers: dict[int, type[BaseModel] | Literal["file", "text"] | None]
     body: type[BaseModel] | Literal["file"] | None = None
     query: tuple[str, ...] = ()

@@ -113,3 +113,12 @@ def test_ctrl_c_stops_an_idle_server_at_once(tmp_path: Path) -> None:
         started = time.monotonic()
         assert server.wait(15) == 0
         assert time.monotonic() - started < 5
+
+
+def test_readiness_goes_down_with_the_signal(tmp_path: Path) -> None:
+    with running(tmp_path) as (server, _), server.http(None) as http:
+        assert http.get("/readyz").status_code == 200
+        server.worker.terminate()
+        # Answered in the moment before uvicorn closes what is idle, or not at all.
+        with contextlib.suppress(httpx.HTTPError):
+            assert http.get("/readyz").status_code == 503

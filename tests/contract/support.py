@@ -40,7 +40,7 @@ CODES = {
     413: {"too-large"},
     422: {"invalid-input", "invalid-name", "invalid-adapter", "wrong-backbone"},
     500: {"internal", "head-failed"},
-    503: {"overloaded", "registry-unavailable"},
+    503: {"adapter-unavailable", "overloaded", "registry-unavailable", "timed-out"},
 }
 _PATHS = {
     path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path), re.DOTALL)

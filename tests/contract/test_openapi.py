@@ -7,6 +7,8 @@ from service import schemas
 from service.http.routes import ROUTES
 from tests.contract.support import CODES, Server
 
+PROBES = ("/livez", "/readyz")  # of bentoml
+
 
 def walk(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
@@ -39,7 +41,8 @@ async def test_the_document_is_openapi_3_1(server: Server) -> None:
 
 async def test_it_has_every_route_and_nothing_else(server: Server) -> None:
     found = [(method, path) for method, path, _ in operations(server.document)]
-    assert sorted(found) == sorted((route.method, route.path) for route in ROUTES)
+    ours = [(route.method, route.path) for route in ROUTES]
+    assert sorted(found) == sorted([*ours, *(("GET", path) for path in PROBES)])
 
 
 async def test_operation_ids_are_unique_and_every_operation_says_what_it_does(
@@ -93,7 +96,9 @@ async def test_what_may_be_left_out_of_a_body_is_not_required(server: Server) ->
 
 
 async def test_every_failure_is_a_problem_document(server: Server) -> None:
-    for _, _, operation in operations(server.document):
+    for _, path, operation in operations(server.document):
+        if path in PROBES:
+            continue
         failures = {int(status) for status in operation["responses"] if int(status) >= 400}
         assert failures <= set(CODES)
         assert {500, 503} <= failures
@@ -101,3 +106,17 @@ async def test_every_failure_is_a_problem_document(server: Server) -> None:
             content = operation["responses"][str(status)]["content"]
             reference = "#/components/schemas/ProblemDocument"
             assert content == {"application/problem+json": {"schema": {"$ref": reference}}}
+
+
+async def test_a_status_of_several_reasons_is_described_by_none_of_them(server: Server) -> None:
+    for _, path, operation in operations(server.document):
+        if path not in PROBES:
+            assert operation["responses"]["503"]["description"] == "Service Unavailable"
+
+
+async def test_the_probes_are_documented_though_bentoml_answers_them(server: Server) -> None:
+    live, ready = (server.document["paths"][path]["get"] for path in PROBES)
+    assert list(live["responses"]) == ["200"]
+    assert list(ready["responses"]) == ["200", "503"]
+    assert "security" not in live
+    assert "security" not in ready

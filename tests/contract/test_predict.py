@@ -1,6 +1,7 @@
 import asyncio
+import hashlib
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from adapters.heads import HeadFailed
 from adapters.manifest import Calibration, Manifest
 from backbone import TextRow
 from service.access import Principal
-from service.schemas import PredictRequest
+from service.schemas import PredictRequest, PredictResponse
 from tests.contract.support import ACME, ADMIN, INTENTS, PREDICT, Server, Template, serving
 
 PATIENCE_S = 20
@@ -203,6 +204,61 @@ async def test_a_backbone_that_is_not_served_here_is_named(server: Server) -> No
     assert release is not None
     await server.runtime.follower.catch_up()
     path = f"{ACME}/adapters/elsewhere/predict"
-    problem = await server.problem(422, "POST", path, ADMIN, json={"inputs": ["x"]})
-    assert problem["code"] == "wrong-backbone"
+    problem = await server.problem(503, "POST", path, ADMIN, json={"inputs": ["x"]})
+    assert problem["code"] == "adapter-unavailable"
     assert "c" * 64 in problem["detail"]
+
+
+async def test_an_answer_has_a_bounded_number_of_scores(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.pipeline.MOST_SCORES", 6)
+    for top_k in (2, 1000):
+        wanted = {"inputs": ["x"] * 4, "top_k": top_k}
+        problem = await server.problem(413, "POST", PREDICT, json=wanted)
+        assert "4 inputs with 2 labels each" in problem["detail"]
+    await server.ok("POST", PREDICT, json={"inputs": ["x"] * 3, "top_k": 1000})
+    await server.predict(*["x"] * 6)
+
+
+async def test_much_is_parsed_and_put_together_aside(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    parse, dump = PredictRequest.model_validate_json, PredictResponse.model_dump_json
+
+    def noted(work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            threads.append(threading.current_thread())
+            return work(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(PredictRequest, "model_validate_json", noted(parse))
+    monkeypatch.setattr(PredictResponse, "model_dump_json", noted(dump))
+    wanted = {"inputs": ["x" * 70] * 1001, "top_k": 2}
+    answer = await server.ok("POST", PREDICT, json=wanted)
+    assert len(answer["predictions"]) == 1001
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+    threads.clear()
+    await server.predict("x")
+    assert threads == [threading.main_thread()] * 2
+
+
+async def test_a_released_file_that_is_no_adapter_is_no_fault_of_who_asks(server: Server) -> None:
+    content = b"no adapter at all"
+    server.runtime.registry.publish(
+        "acme",
+        "broken",
+        digest=hashlib.sha256(content).hexdigest(),
+        backbone=server.backbone.digest,
+        manifest="{}",
+        content=content,
+        activate=True,
+        actor="admin",
+    )
+    await server.runtime.follower.catch_up()
+    path = f"{ACME}/adapters/broken/predict"
+    problem = await server.problem(503, "POST", path, json={"inputs": ["x"]})
+    assert problem["code"] == "adapter-unavailable"

@@ -187,5 +187,5 @@ async def test_a_client_that_leaves_amid_its_body_is_no_failure_of_the_server(
     await app(scope, receive, send)
     assert messages == []
     assert server.metric("requests_total", status="500", **route) == 0
-    assert server.metric("requests_total", status="422", **route) == 1
+    assert server.metric("requests_total", status="499", **route) == 1
     assert "failed inside the server" not in caplog.text

@@ -1,7 +1,11 @@
 import hashlib
+import sqlite3
+from contextlib import closing
+from typing import Any
 
 import pytest
 
+from adapters.registry import Version
 from tests.contract.support import ACME, INTENTS, Server, chunks
 
 
@@ -140,12 +144,17 @@ async def test_if_match_moves_the_release_only_from_the_revision_that_was_seen(
     back = await server.ok("POST", f"{path}/rollback", headers=fresh)
     assert back == {"stable": 1, "revision": 3}
     assert (await server.ok("PUT", path, json=change, headers={"If-Match": "*"}))["stable"] == 2
+    weak = {"If-Match": 'W/"4"'}
+    assert (await server.ok("GET", path))["revision"] == 4
+    await server.problem(412, "PUT", path, json={"stable": 1}, headers=weak)
+    await server.problem(412, "POST", f"{path}/rollback", headers=weak)
 
 
 async def test_if_match_of_a_release_that_is_not_there_yet_is_zero(server: Server) -> None:
     path = f"{ACME}/adapters/fresh"
     await server.publish(server.file(1), path=path, activate=False)
     change, none_yet = {"stable": 1}, {"If-Match": '"0"'}
+    await server.problem(412, "PUT", f"{path}/release", json=change, headers={"If-Match": "*"})
     await server.problem(412, "PUT", f"{path}/release", json=change, headers={"If-Match": '"1"'})
     released = await server.ok("PUT", f"{path}/release", json=change, headers=none_yet)
     assert released == {"stable": 1, "revision": 1}
@@ -159,3 +168,77 @@ async def test_an_if_match_that_is_no_etag_of_ours_is_refused(server: Server, he
         422, "PUT", f"{INTENTS}/release", json={"stable": 1}, headers=headers
     )
     assert "If-Match" in problem["detail"]
+
+
+async def test_a_version_that_cannot_answer_here_is_not_released(server: Server) -> None:
+    await server.publish(server.file(1))
+    other, damaged = server.file(2), server.file(3)
+    for content in (other, damaged):
+        await server.publish(content, activate=False)
+    with closing(sqlite3.connect(server.runtime.settings.home / "registry.sqlite")) as database:
+        change = "UPDATE versions SET {} WHERE digest = ?"
+        digests = [hashlib.sha256(content).hexdigest() for content in (other, damaged)]
+        database.execute(change.format("backbone = printf('%064d', 7)"), digests[:1])
+        database.execute(change.format("content = zeroblob(100)"), digests[1:])
+        database.commit()
+    path = f"{INTENTS}/release"
+    problem = await server.problem(422, "PUT", path, json={"stable": 3})
+    assert problem["code"] == "wrong-backbone"
+    problem = await server.problem(503, "PUT", path, json={"stable": 4})
+    assert problem["code"] == "registry-unavailable"
+    assert await server.ok("GET", path) == {"stable": 2, "revision": 2}
+    await server.predict("x")
+
+
+async def test_a_rollback_to_what_cannot_answer_here_is_refused(server: Server) -> None:
+    first = await server.ok("GET", f"{INTENTS}/versions/1")
+    await server.publish(server.file(1))
+    with closing(sqlite3.connect(server.runtime.settings.home / "registry.sqlite")) as database:
+        change = "UPDATE versions SET backbone = printf('%064d', 7) WHERE digest = ?"
+        database.execute(change, [first["digest"]])
+        database.commit()
+    problem = await server.problem(422, "POST", f"{INTENTS}/release/rollback")
+    assert problem["code"] == "wrong-backbone"
+    assert await server.ok("GET", f"{INTENTS}/release") == {"stable": 2, "revision": 2}
+    await server.predict("x")
+
+
+async def test_a_release_is_resident_before_it_is_asked_for(server: Server) -> None:
+    await server.publish(server.file(1), activate=False)
+    loads = server.metric("adapter_loads_total", outcome="loaded")
+    await server.ok("PUT", f"{INTENTS}/release", json={"stable": 2})
+    assert server.metric("adapter_loads_total", outcome="loaded") == loads + 1
+    await server.predict("x")
+    assert server.metric("adapter_loads_total", outcome="loaded") == loads + 1
+
+
+async def test_a_rollback_that_another_change_overtakes_looks_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = server.runtime.registry
+    for seed in (1, 2):
+        await server.publish(server.file(seed))
+    look, raced = registry.rollback_target, list[str]()
+
+    def rollback_target(*args: Any, **options: Any) -> tuple[int, Version]:
+        found = look(*args, **options)
+        if not raced:
+            raced.append("once")
+            registry.set_release("acme", "intents", 1, actor="another server")
+        return found
+
+    monkeypatch.setattr(registry, "rollback_target", rollback_target)
+    moved = await server.ok("POST", f"{INTENTS}/release/rollback")
+    assert moved == {"stable": 3, "revision": 5}
+    raced.clear()
+    etag = {"If-Match": '"5"'}
+    await server.problem(412, "POST", f"{INTENTS}/release/rollback", headers=etag)
+
+
+async def test_a_push_to_a_tenant_that_is_not_there_leaves_nothing_in_memory(
+    server: Server,
+) -> None:
+    before = server.metric("resident_adapters")
+    path = "/v1/tenants/nobody/adapters/intents/versions?activate=true"
+    await server.problem(404, "POST", path, content=server.file(9))
+    assert server.metric("resident_adapters") == before

@@ -57,10 +57,12 @@ def test_requests_never_fail_or_mix_while_an_adapter_is_replaced(
 
 
 def ask(server: Server, tenant: Tenant, live: list[int], stop: threading.Event) -> set[int]:
-    """Send without pause; the versions that answered."""
+    """Send without pause, and once more when told to stop; the versions that answered."""
     versions: set[int] = set()
+    last = False
     with server.http(tenant.key) as http:
-        while not stop.is_set():
+        while not last:
+            last = stop.is_set()
             promised = live[0]
             answer = predict(http, tenant.name, "intents", INPUTS)
             version = answer["adapter"]["version"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from adapters.registry import Change, Registry
+from adapters.registry import Change, Mark, Registry
 from service.directory import Directory
 from service.engine import ResidentAdapters
 from service.follower import Follower
@@ -121,8 +121,8 @@ class Racing(Registry):
 
     armed = False
 
-    def changes_since(self, seq: int, limit: int) -> list[Change]:
-        changes = super().changes_since(seq, limit)
+    def changes_since(self, mark: Mark, limit: int) -> list[Change] | None:
+        changes = super().changes_since(mark, limit)
         if self.armed:
             self.armed = False
             self.create_key("globex", ["predict"], actor="setup")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -106,6 +107,28 @@ def test_weights_that_are_not_the_pinned_ones_are_refused(
     monkeypatch.setattr(sources, "_packaged", lambda _: folder)
     with pytest.raises(BackboneError, match="not the pinned"):
         sources.resolve(sources.DEFAULT_ID, None)
+
+
+def test_without_a_hub_a_named_revision_comes_from_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("away")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", away)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    model, commit = tmp_path / "models--some--model", "c" * 40
+    folder = model / "snapshots" / commit
+    save_model(folder, "bert")
+    (model / "refs").mkdir()
+    (model / "refs" / "v1").write_text(commit)
+    for revision in ("v1", commit):
+        found = sources.resolve("some/model", revision)
+        assert found.path.samefile(folder)
+        assert found.source.revision == commit
+    for absent in (None, "v2", "d" * 40):
+        with pytest.raises(BackboneError, match=r"cannot get some/model .*: away"):
+            sources.resolve("some/model", absent)
 
 
 def test_no_hub_is_a_clear_error_within_seconds(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """The rooms of the house and the arrows between them, read from the source."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("backbone", "adapters", "training", "service", "headstock")
@@ -22,10 +24,14 @@ PLACES = {
     "torch": ("training/",),
     "transformers": ("training/",),
     "torchaudio": ("training/",),
+    "onnxscript": ("training/",),
+    "scipy": ("training/",),
     "sklearn": ("training/",),
     "polars": ("training/",),
     "bentoml": ("service/app.py",),
     "onnx": ("training/", "backbone/graph.py"),
+    "onnxruntime": ("backbone/",),
+    "tokenizers": ("backbone/",),
     "sqlalchemy": ("adapters/registry/",),
     "starlette": ("service/http/", "service/app.py"),
     "typer": ("headstock/",),
@@ -79,3 +85,36 @@ def test_what_serves_runs_without_the_training_installation() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_packed_service_starts_from_what_is_packed(tmp_path: Path) -> None:
+    """A Bento holds copied files and no metadata of an installed package."""
+    packed = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["include"]
+    patterns = [each.replace("**", "**/*") for each in packed]  # in bentoml, ** is files too
+    files = [file for pattern in patterns for file in ROOT.glob(pattern) if file.is_file()]
+    assert len(files) > 50
+    for file in files:
+        target = tmp_path / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    code = (
+        "import importlib.metadata as metadata, sys\n"
+        "real = metadata.distribution\n"
+        "def distribution(name):\n"
+        "    if name == 'headstock': raise metadata.PackageNotFoundError(name)\n"
+        "    return real(name)\n"
+        "metadata.distribution = distribution\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import service.app\n"
+        "print(service.app.__file__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "service" / "app.py")

@@ -1,10 +1,11 @@
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from adapters.adapter import build_adapter, rank, read_adapter
+from adapters.adapter import build_adapter, rank, read_adapter, read_adapter_file
 from adapters.container import read_container, write_container
 from adapters.errors import InvalidAdapter
 from adapters.heads import HeadFailed, LinearHead
@@ -75,3 +76,12 @@ def test_a_file_of_ours_with_other_tensors_is_refused_by_name() -> None:
     content = write_container(make_manifest().to_json(), make_tensors())
     with pytest.raises(InvalidAdapter, match=r"missing: \['golden\.features', 'golden\.scores'\]"):
         read_adapter(content)
+
+
+def test_files_that_are_no_adapters_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(InvalidAdapter, match=r"cannot read .*x\.safetensors"):
+        read_adapter_file(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(InvalidAdapter, match=r"x\.safetensors: not an adapter file"):
+        read_adapter_file(path)

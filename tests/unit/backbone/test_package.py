@@ -4,9 +4,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbone import BackboneError, BackboneNotFound, find_backbone, list_backbones, load_backbone
+from backbone import (
+    Backbone,
+    BackboneError,
+    BackboneNotFound,
+    find_backbone,
+    list_backbones,
+    load_backbone,
+)
+from backbone.errors import BackboneExists
 from tests.tiny import WIDTH, make_tiny_backbone, tiny_weights, write_tiny_model
-from training.backbones import OnnxOptions, add_from_onnx
+from training.backbones import OnnxOptions, add_from_folder, add_from_onnx
+
+
+def silent(_: str) -> None:
+    pass
 
 
 @pytest.fixture
@@ -71,11 +83,62 @@ def test_an_unknown_name_lists_the_known_ones(root: Path) -> None:
         find_backbone(root, "tinny")
 
 
-def test_adding_again_replaces(root: Path, tmp_path: Path) -> None:
+def add(root: Path, max_length: int = 16, replace: bool = False) -> Backbone:
+    file = root.parent / "tiny-source" / "model.onnx"
+    return add_from_onnx(file, OnnxOptions(max_length=max_length), root, "tiny", silent, replace)
+
+
+def test_another_backbone_takes_a_name_only_where_that_is_meant(root: Path) -> None:
     first = make_tiny_backbone(root)
-    file = tmp_path / "tiny-source" / "model.onnx"
-    again = add_from_onnx(file, OnnxOptions(max_length=8), root, "tiny", lambda _: None)
-    assert again.digest != first.digest
+    with pytest.raises(BackboneExists, match=rf"{first.digest[:12]}.* --replace"):
+        add(root, max_length=8)
+    assert load_backbone(root / "tiny").digest == first.digest
+    assert add(root, max_length=8, replace=True).digest != first.digest
+    assert [path.name for path in root.iterdir()] == ["tiny"]
+
+
+def test_another_source_is_refused_before_the_work(root: Path) -> None:
+    taken = make_tiny_backbone(root)
+    source = taken.manifest.source.model_copy(update={"id": "other.onnx"})
+    nowhere = root / "no-such-model"
+    with pytest.raises(BackboneExists):
+        add_from_folder(nowhere, source, root, "tiny", silent)
+
+
+def test_the_same_backbone_stays_and_is_repaired(root: Path) -> None:
+    first = make_tiny_backbone(root)
+    file = root / "tiny" / "model.onnx"
+    before = file.stat().st_ino
+    assert add(root).digest == first.digest
+    assert file.stat().st_ino == before
+    file.write_bytes(b"broken")
+    assert add(root).digest == first.digest
+    assert [path.name for path in root.iterdir()] == ["tiny"]
+
+
+def test_a_folder_that_is_no_backbone_is_not_taken_for_free(root: Path) -> None:
+    make_tiny_backbone(root)
+    (root / "tiny" / "backbone.json").write_text("{}")
+    with pytest.raises(BackboneExists, match="is no valid backbone"):
+        add(root)
+    assert add(root, replace=True).name == "tiny"
+
+
+def test_the_old_one_is_there_until_the_new_one_is(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_tiny_backbone(root)
+    rename = Path.rename
+
+    def fail_to_move_in(self: Path, target: Path) -> Path:
+        if self.name.startswith(".adding-"):
+            raise OSError("disk failure")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_to_move_in)
+    with pytest.raises(OSError, match="disk failure"):
+        add(root, max_length=8, replace=True)
+    assert load_backbone(root / "tiny").digest == first.digest
     assert [path.name for path in root.iterdir()] == ["tiny"]
 
 

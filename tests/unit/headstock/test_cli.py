@@ -1,6 +1,7 @@
 """The command line in this process: what it prints, refuses and exits with."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from headstock.cli import main
+from service import VERSION
 from tests.support import make_adapter_file
 from tests.tiny import make_tiny_backbone, write_tiny_model
 
@@ -77,13 +79,25 @@ def test_an_onnx_file_to_a_measured_adapter(
     assert json.loads(out)["labels"] == ["1", "a"]
 
     evaluate = ("evaluate", "a.safetensors", str(data), "--predictions", "rows.jsonl")
-    code, out, _ = run(monkeypatch, capsys, *evaluate, "--json")
-    assert json.loads(out)["rows"] == 40
+    code, out, err = run(monkeypatch, capsys, *evaluate, "--json")
+    assert (json.loads(out)["rows"], json.loads(out)["held_out"]) == (8, True)
+    assert "the 8 that its training held out" in err
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 40
     assert set(rows[0]) == {"label", "score"}
     code, out, _ = run(monkeypatch, capsys, *evaluate)
-    assert "accuracy" in out
+    assert "Measured on 8 test rows" in out
+    other = tmp_path / "other.csv"
+    other.write_text("\n".join(data.read_text().splitlines()[:-1]))
+    code, out, _ = run(monkeypatch, capsys, "evaluate", "a.safetensors", str(other))
+    assert "Measured on 39 rows" in out
+    code, _, err = run(monkeypatch, capsys, *add)
+    assert code == 0
+    assert "It was there already" in err
+    code, _, err = run(monkeypatch, capsys, *add[:-1], "8")
+    assert code == 1
+    assert "--replace" in err
+    assert run(monkeypatch, capsys, *add[:-1], "8", "--replace")[0] == 0
 
 
 BAD_ROWS = {
@@ -127,6 +141,12 @@ def test_wrong_usage_is_status_2(
     assert run(monkeypatch, capsys, "train")[0] == 2
     assert run(monkeypatch, capsys, "trane")[0] == 2
     assert run(monkeypatch, capsys, "push", "nowhere", "--tenant", "a", "--name", "b")[0] == 2
+    train = ("train", "x.csv", "--backbone", "none", "--output", "y", "--seed")
+    assert run(monkeypatch, capsys, *train, "4294967295")[0] == 1
+    assert run(monkeypatch, capsys, *train, "4294967296")[0] == 2
+
+
+ADD = ("backbone", "add", "--name", "x")
 
 
 @pytest.mark.parametrize(
@@ -135,8 +155,17 @@ def test_wrong_usage_is_status_2(
         (("train", "x.csv", "--backbone", "none", "--output", "y"), "headstock backbone add"),
         (("backbone", "add", "no/such/thing", "--name", "x"), "no folder, no .onnx file"),
         (("backbone", "add", "x.onnx", "--name", "../x"), "is not valid"),
+        ((*ADD, "x.onnx", "--revision", "main"), "--revision is for the hub"),
+        ((*ADD, ".", "--revision", "main"), "--revision is for the hub"),
+        ((*ADD, "a/b", "--tap", "tokens=x"), "--tap is for an .onnx file"),
+        ((*ADD, "a/b", "--tokenizer", "x.json"), "--tokenizer is for an .onnx file"),
+        ((*ADD, ".", "--max-length", "9"), "--max-length is for an .onnx file"),
         (("inspect", "nowhere"), "cannot read nowhere"),
         (("tenant", "list"), "set HEADSTOCK_KEY"),
+        (("tenant", "list", "--key", " \n"), "set HEADSTOCK_KEY"),
+        (("tenant", "list", "--key", "schlüssel"), "the key has characters"),
+        (("tenant", "list", "--key", "k", "--server", "http://a:x"), "is not the address"),
+        (("tenant", "list", "--key", "k", "--server", "localhost"), "must begin with http://"),
         (("predict", "acme", "text", "--key", "k"), "must be TENANT/ADAPTER"),
         (("predict", "acme/../x", "text", "--key", "k"), "is not valid"),
         (("serve",), "no backbone under"),
@@ -154,6 +183,36 @@ def test_refusals_say_what_to_do(
     code, out, err = run(monkeypatch, capsys, *arguments)
     assert (code, out) == (1, "")
     assert reason in err
+
+
+WITHOUT_TRAINING = """
+import sys
+for name in ("torch", "transformers", "onnx", "onnxscript", "sklearn", "scipy", "polars"):
+    sys.modules[name] = None
+from headstock.cli import main
+from service import VERSION
+main()
+"""
+
+
+def test_a_command_without_its_installation_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(make_adapter_file(labels=("yes", "no")))
+
+    def run_bare(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", WITHOUT_TRAINING, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+        )
+
+    train = ("train", "x.csv", "--backbone", "b", "--output", "y", "--json")
+    for arguments in (train, (*ADD, "x.onnx", "--json")):
+        done = run_bare(*arguments)
+        assert done.returncode == 1, done.stderr
+        assert "pip install 'headstock[train]'" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert json.loads(done.stdout)["error"]["code"] == "not-installed"
+    shown = run_bare("inspect", "a.safetensors", "--json")
+    assert json.loads(shown.stdout)["labels"] == ["yes", "no"]
 
 
 def test_a_bad_setting_is_named(
@@ -184,3 +243,36 @@ def test_every_command_explains_itself(
     code, out, _ = run(monkeypatch, capsys, *command.split(), "--help")
     assert code == 0
     assert "Usage" in out
+
+
+def test_the_version_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, capsys, "--version") == (0, f"headstock {VERSION}\n", "")
+
+
+def test_a_result_never_replaces_its_input(
+    home: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_tiny_backbone(home / "backbones")
+    content = data.read_bytes()
+    train = ("train", str(data), "--backbone", "tiny", "--output", data.name)
+    code, _, err = run(monkeypatch, capsys, *train)
+    assert code == 1
+    assert "is the input itself" in err
+    assert data.read_bytes() == content
+
+
+def test_what_is_no_adapter_is_not_sent(
+    home: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    push = ("push", str(data), "--tenant", "a", "--name", "b", "--key", "k" * 40)
+    code, _, err = run(monkeypatch, capsys, *push, "--server", "http://127.0.0.1:9")
+    assert code == 1
+    assert "not an adapter file" in err

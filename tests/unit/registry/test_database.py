@@ -75,7 +75,7 @@ def test_settings_of_every_connection(path: Path) -> None:
                 connection.exec_driver_sql(f"PRAGMA {name}").scalar()
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             ]
-            assert values == ["wal", 2, 1, 10_000]
+            assert values == ["wal", 2, 1, 3_000]
     opened.close()
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, event, insert, select
 
-from adapters.registry import ActiveRelease, Change, Registry, TenantState
+from adapters.registry import ActiveRelease, Change, Mark, Registry, TenantState
 from adapters.registry.database import Database
 from adapters.registry.tables import adapters, keys, releases, tenants, versions
-from tests.unit.registry.support import BACKBONE, START, publish, sha256, url_of
+from tests.unit.registry.support import BACKBONE, START, Clock, publish, sha256, url_of
 
 
 @pytest.fixture
@@ -26,17 +26,30 @@ def statements() -> Iterator[list[str]]:
 
 
 def test_every_change_is_one_row_of_the_feed(empty: Registry) -> None:
-    assert empty.head() == 0
-    assert empty.changes_since(0, 10) == []
+    assert empty.head().seq == 0
+    assert empty.changes_since(empty.head(), 10) == []
     empty.ensure_admin_key()
     empty.create_tenant("acme", actor="root")
     info, _ = empty.create_key("acme", ["predict"], actor="root")
     publish(empty, b"one", activate=True)
     empty.revoke_key("acme", info.id, actor="root")
-    assert empty.head() == 6
-    assert empty.changes_since(0, 3) == [Change(1, None), Change(2, "acme"), Change(3, "acme")]
-    assert empty.changes_since(5, 10) == [Change(6, "acme")]
-    assert empty.changes_since(6, 10) == []
+    assert empty.head().seq == 6
+    assert empty.changes_since(Mark(0, None), 3) == [
+        Change(Mark(1, START), None),
+        Change(Mark(2, START), "acme"),
+        Change(Mark(3, START), "acme"),
+    ]
+    assert empty.changes_since(Mark(5, START), 10) == [Change(Mark(6, START), "acme")]
+    assert empty.changes_since(empty.head(), 10) == []
+
+
+def test_a_mark_of_another_history_is_told(registry: Registry, clock: Clock) -> None:
+    mark = registry.head()
+    clock.advance()
+    registry.create_tenant("third", actor="admin")
+    assert registry.changes_since(mark, 10) == [Change(registry.head(), "third")]
+    assert registry.changes_since(Mark(mark.seq, clock.now), 10) is None
+    assert registry.changes_since(Mark(mark.seq + 100, mark.at), 10) is None
 
 
 def test_audit_newest_first_by_tenant_and_page(registry: Registry) -> None:
@@ -59,7 +72,7 @@ def test_snapshot_has_what_routing_needs(registry: Registry) -> None:
     publish(registry, b"idle", adapter="unreleased")
     info, _ = registry.create_key("acme", ["predict"], actor="admin")
     snapshot = registry.read_tenants()
-    assert snapshot.seq == registry.head()
+    assert snapshot.mark == registry.head()
     assert snapshot.tenants["other"] == TenantState((), {})
     acme = snapshot.tenants["acme"]
     assert [key.id for key in acme.keys] == [info.id]

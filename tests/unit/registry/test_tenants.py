@@ -22,7 +22,7 @@ def test_times_come_back_aware_and_exact(empty: Registry) -> None:
 def test_a_name_is_taken_once(registry: Registry) -> None:
     with pytest.raises(Conflict, match="acme"):
         registry.create_tenant("acme", actor="admin")
-    assert registry.head() == 2
+    assert registry.head().seq == 2
 
 
 @pytest.mark.parametrize("name", ["", "A", "a_b", "a/b", "-a", "a" * 64, "a\n", "ä"])

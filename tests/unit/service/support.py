@@ -4,17 +4,19 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import numpy as np
 
 from adapters.adapter import Adapter, Ranked, build_adapter, read_adapter
-from adapters.registry import ActiveRelease, LiveKey, Snapshot, TenantState
+from adapters.registry import ActiveRelease, LiveKey, Mark, Snapshot, TenantState
 from backbone import TextRow
 from service.engine import Engine, EngineLimits
 from service.metrics import Metrics
 from service.testing import FakeBackbone
 from tests.support import make_adapter_file, make_manifest
 
+START = datetime(2026, 1, 2, tzinfo=UTC)
 PATIENCE_S = 20  # for what comes at once; only a failing test waits so long
 
 
@@ -48,8 +50,12 @@ def tenant(*keys: LiveKey, releases: Sequence[ActiveRelease] = ()) -> TenantStat
     return TenantState(keys, {each.adapter: each for each in releases})
 
 
+def mark(seq: int) -> Mark:
+    return Mark(seq, START)
+
+
 def snapshot(seq: int, admin_keys: tuple[LiveKey, ...] = (), /, **tenants: TenantState) -> Snapshot:
-    return Snapshot(seq, tenants, admin_keys)
+    return Snapshot(mark(seq), tenants, admin_keys)
 
 
 class Gate:

@@ -2,7 +2,7 @@ import pytest
 
 from adapters.errors import HeadstockError, InvalidName, MissingScope, NotFound, Unauthenticated
 from adapters.registry import new_key, secret_digest
-from service.access import Keyring, Principal, Scope, authorize
+from service.access import Keyring, Need, Principal, authorize
 from service.directory import Directory
 from tests.unit.service.support import key, snapshot, tenant
 
@@ -88,7 +88,7 @@ def test_an_admin_key_of_the_settings_stands_in_place_of_the_stored_one(
 
 
 # For each principal: the tenant of the path, the scope of the route, what comes of it.
-MATRIX: list[tuple[Principal, str | None, Scope, type[HeadstockError] | None]] = [
+MATRIX: list[tuple[Principal, str | None, Need, type[HeadstockError] | None]] = [
     *((ADMIN, name, scope, None) for name in (None, "acme", "other") for scope in ("predict",)),
     *((ADMIN, name, "publish", None) for name in (None, "acme", "other")),
     *((ADMIN, name, "admin", None) for name in (None, "acme", "other")),
@@ -120,7 +120,7 @@ MATRIX: list[tuple[Principal, str | None, Scope, type[HeadstockError] | None]] =
 def test_who_may_do_what(
     principal: Principal,
     tenant_name: str | None,
-    scope: Scope,
+    scope: Need,
     refusal: type[HeadstockError] | None,
 ) -> None:
     if refusal is None:

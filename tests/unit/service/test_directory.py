@@ -2,7 +2,7 @@ import pytest
 
 from adapters.errors import NotFound
 from service.directory import Directory
-from tests.unit.service.support import key, release, snapshot, tenant
+from tests.unit.service.support import key, mark, release, snapshot, tenant
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_key_is_found_with_its_tenant(directory: Directory) -> None:
 def test_a_release_is_found_by_tenant_and_adapter(directory: Directory) -> None:
     assert directory.release("acme", "intents").digest == "d1"
     assert directory.release("other", "intents").digest == "d2"
-    assert directory.seq == 5
+    assert directory.mark == mark(5)
 
 
 def test_what_is_not_there_is_not_found(directory: Directory) -> None:
@@ -51,7 +51,7 @@ def test_an_update_changes_its_tenants_and_leaves_the_others(directory: Director
             acme=tenant(key("acmekey2", "predict"), releases=[release("intents", "d3", 2)]),
         )
     )
-    assert directory.seq == 6
+    assert directory.mark == mark(6)
     assert directory.release("acme", "intents").number == 2
     assert directory.release("other", "intents").digest == "d2"
     assert directory.key("otherkey") is not None
@@ -92,3 +92,22 @@ def test_the_same_update_twice_counts_once(directory: Directory) -> None:
     directory.update(same)
     directory.update(snapshot(7, (), acme=tenant()))
     assert not directory.is_released("d1")
+
+
+def test_what_a_snapshot_of_everything_lacks_is_gone(directory: Directory) -> None:
+    acme = tenant(key("acmekey1", "predict"), releases=[release("intents", "d1")])
+    assert directory.replace(snapshot(3, (), acme=acme)) == {"d2"}
+    assert directory.mark == mark(3)
+    assert directory.key("acmekey1") is not None
+    assert directory.key("otherkey") is None
+    assert directory.key("root0000") is None
+    assert directory.releases("other") == {}
+    with pytest.raises(NotFound, match="no tenant 'other'"):
+        directory.release("other", "intents")
+
+
+def test_an_update_tells_which_versions_nobody_names_any_more(directory: Directory) -> None:
+    swapped = tenant(releases=[release("intents", "d2", 2)])
+    assert directory.update(snapshot(6, (), acme=swapped)) == {"d1"}
+    assert directory.update(snapshot(7, (), other=tenant())) == set()
+    assert directory.update(snapshot(8, (), acme=tenant())) == {"d2"}

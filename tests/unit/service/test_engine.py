@@ -177,9 +177,8 @@ async def test_a_full_queue_refuses_and_what_waits_is_answered() -> None:
         await gate.entered()
         waiting = ask(engine, adapter, "xx", "xx")
         await turn()
-        with pytest.raises(Overloaded, match="2 rows wait already") as caught:
+        with pytest.raises(Overloaded, match="2 rows wait already"):
             await engine.answer(rows(engine, "xxx", "xxx"), adapter, 1)
-        assert caught.value.retry_after_s >= 1
         last = ask(engine, adapter, "xxx")  # for one there is room
         await turn()
         assert metrics.registry.get_sample_value("headstock_queue_rows", {"backbone": "fake"}) == 3

@@ -1,14 +1,16 @@
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
-from adapters.errors import RegistryUnavailable
-from adapters.registry import Change, Registry, Snapshot, TenantState, tables
+from adapters.errors import NotFound, RegistryUnavailable
+from adapters.registry import Change, Mark, Registry, Snapshot, TenantState, tables
 from adapters.registry.database import Database
 from service.directory import Directory
 from service.engine import ResidentAdapters
@@ -16,7 +18,7 @@ from service.follower import Follower
 from service.metrics import Metrics
 from tests.support import make_adapter_file
 from tests.unit.registry.support import publish, sha256, url_of
-from tests.unit.service.support import PATIENCE_S
+from tests.unit.service.support import PATIENCE_S, key, release, tenant
 
 FILES = [make_adapter_file(seed=seed) for seed in range(4)]
 DIGESTS = [sha256(content) for content in FILES]
@@ -35,7 +37,7 @@ class Watched(Registry):
         self.entered = threading.Semaphore(0)
         self.go = threading.Event()
 
-    def head(self) -> int:
+    def head(self) -> Mark:
         self.heads.put(self.down)
         if self.down:
             raise RegistryUnavailable("the disk failed to read or write")
@@ -61,9 +63,10 @@ class Noticing(Directory):
         super().__init__()
         self.updated = asyncio.Event()
 
-    def update(self, snapshot: Snapshot) -> None:
-        super().update(snapshot)
+    def update(self, snapshot: Snapshot) -> set[str]:
+        unnamed = super().update(snapshot)
         self.updated.set()
+        return unnamed
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ async def test_start_reads_everything(
     follower: Follower, directory: Directory, theirs: Registry
 ) -> None:
     assert number(directory) == 1
-    assert directory.seq == theirs.head()
+    assert directory.mark == theirs.head()
 
 
 async def test_a_change_of_another_server_becomes_visible(
@@ -168,7 +171,7 @@ async def test_more_changes_than_are_read_at_once_are_all_seen(
     await follower.catch_up()
     assert number(directory) == 4
     assert directory.release("other", "intents").number == 3
-    assert directory.seq == theirs.head()
+    assert directory.mark == theirs.head()
 
 
 async def test_a_change_between_two_looks_is_not_lost(
@@ -180,8 +183,8 @@ async def test_a_change_between_two_looks_is_not_lost(
 ) -> None:
     look = ours.changes_since
 
-    def changes_since(seq: int, limit: int) -> list[Change]:
-        changes = look(seq, limit)
+    def changes_since(mark: Mark, limit: int) -> list[Change] | None:
+        changes = look(mark, limit)
         publish(theirs, FILES[2], tenant="other", activate=True)
         return changes
 
@@ -197,10 +200,56 @@ async def test_a_change_between_two_looks_is_not_lost(
 async def test_a_registry_that_went_back_is_read_anew(
     follower: Follower, directory: Directory, theirs: Registry
 ) -> None:
-    directory.update(Snapshot(theirs.head() + 100, {"acme": TenantState((), {})}, ()))
+    ahead = Mark(theirs.head().seq + 100, theirs.head().at)
+    ghost = tenant(key("ghostkey", "predict"), releases=[release("intents", "d9")])
+    directory.update(Snapshot(ahead, {"acme": TenantState((), {}), "ghost": ghost}, ()))
     await follower.catch_up()
     assert number(directory) == 1
-    assert directory.seq == theirs.head()
+    assert directory.mark == theirs.head()
+    assert directory.key("ghostkey") is None
+    assert directory.releases("ghost") == {}
+
+
+@pytest.mark.parametrize("n_changes", [2, 3])
+async def test_a_registry_that_went_back_and_grew_again_is_read_anew(
+    follower: Follower, directory: Directory, theirs: Registry, path: Path, n_changes: int
+) -> None:
+    with closing(sqlite3.connect(":memory:")) as backup, closing(sqlite3.connect(path)) as live:
+        live.backup(backup)
+        lost, _ = theirs.create_key("other", ["predict"], actor="admin")
+        theirs.create_tenant("lost", actor="admin")
+        await follower.catch_up()
+        assert directory.key(lost.id) is not None
+        backup.backup(live)
+    for n in range(n_changes):
+        theirs.create_tenant(f"new-{n}", actor="admin")
+    await follower.catch_up()
+    assert directory.mark == theirs.head()
+    assert directory.key(lost.id) is None
+    with pytest.raises(NotFound, match="no tenant 'lost'"):
+        directory.release("lost", "intents")
+
+
+async def test_a_slow_load_delays_no_other_load(
+    follower: Follower,
+    residents: ResidentAdapters,
+    ours: Watched,
+    theirs: Registry,
+) -> None:
+    publish(theirs, FILES[1], tenant="other", activate=True)
+    await follower.catch_up()
+    for digest in DIGESTS[:2]:
+        await residents.get(digest)
+    publish(theirs, FILES[2], activate=True)
+    publish(theirs, FILES[3], tenant="other", activate=True)
+    ours.held = set(DIGESTS[2:])
+    catching_up = asyncio.create_task(follower.catch_up())
+    for _ in range(2):
+        assert await asyncio.to_thread(ours.entered.acquire, timeout=PATIENCE_S)
+    ours.go.set()
+    await catching_up
+    assert DIGESTS[2] in residents
+    assert DIGESTS[3] in residents
 
 
 async def test_the_new_version_is_loaded_before_anybody_is_sent_to_it(
@@ -285,7 +334,7 @@ async def test_bytes_that_cannot_be_read_hold_up_no_other_change_and_are_tried_a
     store_bytes(path, DIGESTS[1], FILES[1])
     await follower.catch_up()
     assert number(directory) == 2
-    assert directory.seq == theirs.head()
+    assert directory.mark == theirs.head()
 
 
 def store_bytes(path: Path, digest: str, content: bytes) -> None:

@@ -195,3 +195,35 @@ async def test_a_dropped_adapter_gives_its_bytes_back(
     assert gauge(metrics, "resident_bytes") == 0
     await residents.get(A)
     assert store.reads == [A, A]
+
+
+async def test_an_adapter_that_is_dropped_while_it_loads_is_not_kept(
+    residents: ResidentAdapters, store: Store, metrics: Metrics
+) -> None:
+    store.opened.clear()
+    loading = asyncio.create_task(residents.get(A))
+    await store.began()
+    residents.drop(A)
+    again = asyncio.create_task(residents.get(B))
+    await store.began()
+    store.opened.set()
+    assert (await loading).digest == A
+    await again
+    assert A not in residents
+    assert gauge(metrics, "resident_bytes") == SIZE
+    await residents.get(A)
+    assert store.reads == [A, B, A]
+
+
+async def test_one_that_is_asked_for_after_its_drop_is_kept(
+    residents: ResidentAdapters, store: Store
+) -> None:
+    store.opened.clear()
+    first = asyncio.create_task(residents.get(A))
+    await store.began()
+    residents.drop(A)
+    second = asyncio.create_task(residents.get(A))
+    await store.began()
+    store.opened.set()
+    assert (await first).digest == (await second).digest == A
+    assert A in residents

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from adapters.errors import InvalidInput
+from headstock.commands.serve import server_environment
 from service.settings import Settings
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -117,3 +119,20 @@ def test_the_default_registry_url_is_absolute(
 def test_settings_do_not_change_after_the_start() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]  # what is tested
+
+
+def test_a_relative_registry_url_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADSTOCK_DATABASE_URL", "sqlite:///rel.sqlite")
+    monkeypatch.setenv("HEADSTOCK_HOME", "rel")
+    assert Settings().registry_url == f"sqlite:///{tmp_path}/rel.sqlite"
+    passed = server_environment()
+    assert passed["HEADSTOCK_DATABASE_URL"] == f"sqlite:///{tmp_path}/rel.sqlite"
+    assert passed["HEADSTOCK_HOME"] == f"{tmp_path}/rel"
+
+
+def test_a_registry_url_that_cannot_be_used_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="sqlite:///PATH"):
+        _ = Settings(database_url="postgresql://host/db").registry_url

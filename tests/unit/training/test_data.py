@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.manifest import check_label
 from training.data import Rows, read_rows
+from training.errors import InvalidData
 
 TRICKY = ["NA", "null", "None", "007", "nan", "true", "1.0", "-", "NULL"]
 
@@ -76,6 +78,23 @@ def test_line_ends_and_blank_lines(tmp_path: Path, end: str) -> None:
 def test_a_bare_quote_inside_a_field_is_text(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", 'text,label\na 6" pipe,order\nb,other\n')
     assert read_rows(path).texts == ('a 6" pipe', "b")
+
+
+def test_semicolons_are_recognised_before_the_commas_inside_texts_are_counted(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "rows.csv", "text;label\nhello, you;greeting\n")
+    with pytest.raises(InvalidData, match="separator seems to be ';'"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("label", ["a\u2028b", "a\u2029b", "a\x1bb", "a" * 201])
+def test_what_training_takes_as_a_label_an_adapter_may_have(tmp_path: Path, label: str) -> None:
+    path = write(tmp_path / "rows.jsonl", json.dumps({"text": "a", "label": label}))
+    with pytest.raises(InvalidData, match="line 1: the label 'a"):
+        read_rows(path)
+    with pytest.raises(ValueError, match="the label 'a"):
+        check_label(label)
 
 
 def test_other_columns_can_be_named_and_the_rest_ignored(tmp_path: Path) -> None:

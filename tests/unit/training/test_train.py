@@ -1,4 +1,7 @@
 import json
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ from adapters.adapter import Adapter, read_adapter
 from backbone import Backbone, BackboneNotFound
 from tests.tiny import make_tiny_backbone
 from training.errors import InvalidData, TrainingError
-from training.evaluate import Evaluated, evaluate_adapter, read_adapter_file
+from training.evaluate import Evaluated, evaluate_adapter
 from training.features import FeatureCache, Progress, compute_features
 from training.job import Columns, check_output
 from training.train import Trained, train_adapter
@@ -145,6 +148,24 @@ def test_data_without_splits_is_evaluated_whole(
     assert result.measured.baselines == {}
 
 
+def test_the_rows_of_the_training_are_measured_where_it_held_them_out(
+    data: Path, backbone: Backbone, home: Path, tmp_path: Path
+) -> None:
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
+    cache = FeatureCache(tmp_path / "cache")
+    trained = train_adapter(data, Columns(), backbone, cache, 5, stage)
+    adapter = read_adapter(trained.content)
+    result = evaluate(adapter, data, home, tmp_path)
+    assert result.measured == trained.manifest.measured
+    assert (result.measured.rows, result.held_out) == (12, True)
+    assert len(result.predictions) == 60
+    assert "measured are the 12 that its training held out, not all 60" in result.warnings[0]
+    data.write_text("\n".join(data.read_text().splitlines()[:-1]))
+    other = evaluate(adapter, data, home, tmp_path)
+    assert (other.measured.rows, other.held_out, other.warnings) == (59, False, ())
+
+
 def test_features_are_computed_once(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +188,6 @@ def test_an_interruption_keeps_what_was_computed(
 ) -> None:
     cache = FeatureCache(tmp_path / "features.sqlite")
     monkeypatch.setattr("training.features._BATCH_TOKENS", 6)
-    monkeypatch.setattr("training.features._BATCHES_A_COMMIT", 1)
     texts = [f"text{number}" for number in range(20)]
 
     def interrupt(done: int, _: int) -> None:
@@ -179,6 +199,31 @@ def test_an_interruption_keeps_what_was_computed(
     reports: list[int] = []
     compute_features(backbone, texts, "pooled", cache, lambda done, _: reports.append(done))
     assert reports[0] >= 10
+
+
+def test_the_cache_is_free_for_others_while_rows_are_computed(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(tmp_path / "features.sqlite")
+    monkeypatch.setattr("training.features._BATCH_TOKENS", 6)
+
+    def write_beside(done: int, _: int) -> None:
+        with closing(sqlite3.connect(cache.path, timeout=0)) as other, other:
+            other.execute("INSERT INTO features VALUES (?, ?)", (bytes([done]), b""))
+
+    texts = [f"text{number}" for number in range(5)]
+    compute_features(backbone, texts, "pooled", cache, write_beside)
+
+
+def test_another_computer_computes_anew(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(tmp_path / "features.sqlite")
+    compute_features(backbone, ["a"], "pooled", cache, lambda *_: None)
+    monkeypatch.setattr("onnxruntime.__version__", "99.0")
+    reports: list[int] = []
+    compute_features(backbone, ["a"], "pooled", cache, lambda done, _: reports.append(done))
+    assert reports[0] == 0
 
 
 def test_a_damaged_cache_says_that_it_may_be_deleted(backbone: Backbone, tmp_path: Path) -> None:
@@ -193,12 +238,18 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path: Path
         check_output(tmp_path)
     with pytest.raises(TrainingError, match="does not exist"):
         check_output(tmp_path / "nowhere" / "file")
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="Not a directory"):
+        check_output(tmp_path / "file" / "file")
 
 
-def test_files_that_are_no_adapters_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    with pytest.raises(Exception, match=r"cannot read .*x\.safetensors"):
-        read_adapter_file(path)
-    path.write_bytes(b"hello")
-    with pytest.raises(Exception, match=r"x\.safetensors: not an adapter file"):
-        read_adapter_file(path)
+def test_an_output_replaces_files_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (Path("/dev/null"), tmp_path / "pipe", tmp_path / "link"):
+        with pytest.raises(TrainingError, match="is a device, pipe or socket"):
+            check_output(path)
+    (tmp_path / "file").touch()
+    (tmp_path / "to-file").symlink_to(tmp_path / "file")
+    for name in ("new", "file", "to-file"):
+        check_output(tmp_path / name)

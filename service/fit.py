@@ -1,0 +1,36 @@
+"""Whether an adapter can answer on what is served here."""
+
+from collections.abc import Mapping
+
+from adapters.adapter import Adapter
+from adapters.errors import InvalidAdapter, WrongBackbone
+from backbone import Backbone
+
+
+def find_served(backbones: Mapping[str, Backbone], digest: str) -> Backbone:
+    """The backbone with this digest. Raises WrongBackbone."""
+    backbone = backbones.get(digest)
+    if backbone is None:
+        served = ", ".join(f"{each.name} ({known})" for known, each in backbones.items())
+        raise WrongBackbone(f"the adapter was trained on backbone {digest}; served here: {served}")
+    return backbone
+
+
+def check_fit(adapter: Adapter, backbone: Backbone) -> None:
+    """Refuse an adapter whose feature the backbone lacks or has otherwise; InvalidAdapter."""
+    wanted, features = adapter.manifest.feature, backbone.manifest.features
+    if wanted not in features:
+        raise InvalidAdapter(
+            f"backbone {backbone.name} has no feature {wanted[:80]!r}; it has {sorted(features)}"
+        )
+    if features[wanted].dims[:-1] != ("n",):
+        raise InvalidAdapter(
+            f"a {adapter.manifest.head} head takes one vector a row, and {wanted!r} of backbone "
+            f"{backbone.name} has several"
+        )
+    width = backbone.manifest.width(wanted)
+    if adapter.width != width:
+        raise InvalidAdapter(
+            f"the head takes features of width {adapter.width}; {wanted!r} of backbone "
+            f"{backbone.name} has {width}"
+        )
