@@ -8,7 +8,6 @@ method may raise RegistryUnavailable, and InvalidName for a name that breaks the
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Self
 
 from adapters.registry import audit, releases, snapshot, tenants, versions
@@ -60,12 +59,7 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # Tenants and keys
