@@ -79,3 +79,11 @@ def test_the_two_lock_files_are_one_resolve() -> None:
     names = {line.partition("==")[0] for line in serving}
     for text in project["dependencies"]:
         assert Requirement(text).name.lower() in names, f"`make lock` is due: {text}"
+
+
+def test_the_figures_are_those_that_were_measured() -> None:
+    section = README.split("## Figures")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text().splitlines()
+    assert len(rows) > 8
+    assert set(rows) <= set(results)
