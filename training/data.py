@@ -133,10 +133,10 @@ def _read_delimited(path: Path, delimiter: str) -> _Table:
             "quotes doubled."
         ) from error
     header = tuple(records[0])
-    if delimiter == "," and len(header) == 1 and ";" in header[0]:
+    if delimiter == "," and len(header) == 1 and (other := _other_separator(header[0])):
         raise InvalidData(
             f"{path}: the header is one column, {header[0]!r:.80}: the file's separator seems to "
-            "be ';'. Save it with commas, or with tabs as .tsv."
+            f"be {other!r}. Save it with commas, or with tabs as .tsv."
         )
     for number, record in zip(numbers, records, strict=True):
         if len(record) != len(header):
@@ -146,6 +146,11 @@ def _read_delimited(path: Path, delimiter: str) -> _Table:
             )
     cells = [[record[i] for record in records[1:]] for i in range(len(header))]
     return _Table(header, dict(zip(header, cells, strict=True)), numbers[1:], "line")
+
+
+def _other_separator(header: str) -> str | None:
+    """What seems to separate the columns of a file that is not separated by commas."""
+    return next((separator for separator in ";\t|" if separator in header), None)
 
 
 def _read_json_lines(path: Path) -> _Table:
@@ -202,8 +207,11 @@ def _require_column(path: Path, table: _Table, column: str, flag: str) -> None:
     if count > 1:
         raise InvalidData(f"{path} has {count} columns {column!r}. Rename all but one.")
     there = ", ".join(repr(name) for name in table.columns[:20])
-    near = difflib.get_close_matches(column, table.columns, n=1)
-    advice = f"Did you mean {flag} {near[0]!r}?" if near else f"Name the right one with {flag}."
+    # Near enough to be a typo: 'intent', a likely label, is 0.6 near to 'text'.
+    near = difflib.get_close_matches(column, table.columns, n=1, cutoff=0.8)
+    advice = f"Name the right one with {flag}; the first line must be the header."
+    if near:
+        advice = f"Did you mean {flag} {near[0]!r}?"
     raise InvalidData(f"{path} has no column {column!r}; it has {there}. {advice}")
 
 

@@ -109,12 +109,12 @@ def _warnings(leaks: Leaks, fit: LinearFit, manifest: Manifest) -> tuple[str, ..
     warnings = []
     if leaks.count:
         warnings.append(
-            f"{leaks.count} test rows stand in the training rows too, so the figures flatter: "
+            f"test rows that stand in the training rows too: {leaks.count}; the figures flatter: "
             f"{_quoted(leaks.examples)}"
         )
     if leaks.conflicts:
         warnings.append(
-            f"{leaks.conflicts} training texts carry different labels in different rows: "
+            f"training texts with different labels in different rows: {leaks.conflicts}: "
             f"{_quoted([text for text, _ in leaks.conflict_examples])}"
         )
     if not fit.converged:

@@ -80,8 +80,15 @@ def test_a_named_split_column_must_exist(tmp_path: Path) -> None:
     assert "--split-column 'fold'" in message
 
 
-def test_semicolons_are_recognised(tmp_path: Path) -> None:
-    assert "separator seems to be ';'" in refusal(tmp_path / "rows.csv", "text;label\na;b\n")
+def test_a_likely_label_is_not_proposed_as_the_text(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "rows.csv", "message,intent\na,b\n")
+    assert "it has 'message', 'intent'. Name the right one with --text-column" in message
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators_are_recognised(tmp_path: Path, separator: str) -> None:
+    message = refusal(tmp_path / "rows.csv", f"text{separator}label\na{separator}b\n")
+    assert f"separator seems to be {separator!r}" in message
 
 
 @pytest.mark.parametrize("header", ["text,text,label", "text,label,text"])

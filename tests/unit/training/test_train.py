@@ -102,8 +102,8 @@ def test_leaks_and_conflicts_are_reported(data: Path, backbone: Backbone, tmp_pa
     rows += [f'"  {leaked.upper()}! ",letters,train', f"{leaked},digits,train"]
     data.write_text("\n".join(rows))
     warnings = train(data, backbone, tmp_path / "cache").warnings
-    assert any(warning.startswith("1 test rows stand in the training rows") for warning in warnings)
-    assert any("carry different labels" in warning for warning in warnings)
+    assert any("stand in the training rows too: 1;" in warning for warning in warnings)
+    assert any("different labels in different rows: 1:" in warning for warning in warnings)
     assert leaked in " ".join(warnings)
 
 
