@@ -13,8 +13,8 @@ from adapters.registry import ExpectedRevision, Registry, Release, Version
 from backbone import Backbone
 from service import schemas
 from service.changes import Changes
+from service.compatibility import check_fit, find_served
 from service.engine import ResidentAdapters
-from service.fit import check_fit, find_served
 from service.follower import Follower
 
 P = ParamSpec("P")
