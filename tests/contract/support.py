@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from pydantic import SecretStr
+from starlette.types import Scope
 
 from adapters.adapter import read_adapter
 from adapters.registry import Registry
@@ -232,3 +233,17 @@ async def chunks(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
     """A body with no announced length."""
     for start in range(0, len(content), size):
         yield content[start : start + size]
+
+
+def predict_scope(server: Server) -> Scope:
+    """The ASGI scope of a prediction for acme, for tests that play the connection themselves."""
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": PREDICT,
+        "raw_path": PREDICT.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {server.keys['acme']}".encode())],
+    }

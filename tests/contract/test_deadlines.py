@@ -14,7 +14,7 @@ from adapters.registry import BUSY_TIMEOUT_S
 from backbone import TextRow
 from service import changes
 from service.http import app, build_http_app, call
-from tests.contract.support import PREDICT, Server
+from tests.contract.support import PREDICT, Server, predict_scope
 
 PATIENCE_S = 20
 ROUTE = {"method": "POST", "route": "/v1/tenants/{tenant}/adapters/{adapter}/predict"}
@@ -128,16 +128,7 @@ async def leave_a_prediction(server: Server, leave: asyncio.Event) -> None:
     async def send(_: Message) -> None:
         pass
 
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "path": PREDICT,
-        "raw_path": PREDICT.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"authorization", f"Bearer {server.keys['acme']}".encode())],
-    }
+    scope = predict_scope(server)
     http = build_http_app()
     http.state.runtime = server.runtime
     await http(scope, receive, send)

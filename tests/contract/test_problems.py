@@ -10,7 +10,15 @@ from starlette.types import Message
 from adapters.errors import RegistryUnavailable
 from service.http import build_http_app
 from service.http.routes import ROUTES, Route
-from tests.contract.support import ACME, INTENTS, PREDICT, Server, check_answer, check_problem
+from tests.contract.support import (
+    ACME,
+    INTENTS,
+    PREDICT,
+    Server,
+    check_answer,
+    check_problem,
+    predict_scope,
+)
 from tests.contract.test_access import path, shown
 
 PATHS = list(dict.fromkeys(route.path for route in ROUTES))
@@ -160,16 +168,7 @@ async def test_a_body_that_never_ends_is_given_up(
 async def test_a_client_that_leaves_amid_its_body_is_no_failure_of_the_server(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "path": PREDICT,
-        "raw_path": PREDICT.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"authorization", f"Bearer {server.keys['acme']}".encode())],
-    }
+    scope = predict_scope(server)
     app = build_http_app()
     app.state.runtime = server.runtime
     messages: list[Message] = [
