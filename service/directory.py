@@ -1,4 +1,4 @@
-"""What answering needs, in memory: keys and releases. No request waits for the database."""
+"""Keys and releases in memory: who may ask, and which version answers, asks no database."""
 
 from collections import Counter
 from collections.abc import Mapping

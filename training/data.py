@@ -17,8 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
-from adapters.manifest import MAX_LABELS as MAX_LABELS
-from adapters.manifest import check_label
+from adapters.manifest import MAX_LABELS, check_label
 from training.errors import InvalidData
 
 DEFAULT_SPLIT_COLUMN = "split"

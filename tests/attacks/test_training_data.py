@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.data import MAX_LABELS, read_rows
+from adapters.manifest import MAX_LABELS
+from training.data import read_rows
 from training.errors import InvalidData
 
 
