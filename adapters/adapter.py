@@ -1,7 +1,7 @@
 """An adapter in memory: read strictly, proven by its golden rows, ready to answer."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,17 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from adapters.answers import Answer
 from adapters.container import MAX_FILE_BYTES, read_container, write_container
 from adapters.errors import InvalidAdapter
-from adapters.heads import HEADS, Head, HeadFailed
+from adapters.heads import HEADS, HeadFailed
+from adapters.lora import Lora, build_lora, lora_tensors
 from adapters.manifest import Manifest, parse_manifest
+from adapters.scoring import Scorer, build_scorer
 
 GOLDEN_FEATURES = "golden.features"
 GOLDEN_SCORES = "golden.scores"
 MAX_GOLDEN_ROWS = 16
 GOLDEN_TOLERANCE = 1e-4  # scores are compared across machines, where equal bits are not promised
-
-Ranked = list[tuple[str, float]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,19 +29,26 @@ class Adapter:
 
     digest: str
     manifest: Manifest
-    head: Head
+    scorer: Scorer
+    lora: Lora | None
     width: int
     size: int
 
-    def rank(self, feature: NDArray[np.float32], top_k: int) -> Ranked:
-        """The `top_k` labels of one row with their scores, best first; raises HeadFailed."""
-        return rank(self.manifest.labels, self.head.score(feature), top_k)
+    @property
+    def per_token(self) -> bool:
+        """Whether a row's feature is a vector a token, [t, d], and not one, [d]."""
+        return self.scorer.task.PER_TOKEN
 
+    def score(self, feature: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores [C] of one vector [d], a token's where the adapter tags; raises HeadFailed."""
+        return self.scorer.score(feature)
 
-def rank(labels: Sequence[str], scores: NDArray[np.float32], top_k: int) -> Ranked:
-    """Labels by falling score; equal scores keep the labels' order."""
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    return [(labels[index], float(scores[index])) for index in order]
+    def answer(self, feature: NDArray[np.float32], top_k: int) -> Answer:
+        """The answer to one row's feature [d], or [t, d] where the adapter tags.
+
+        `top_k` bounds the labels that classification and multilabel rank. Raises HeadFailed.
+        """
+        return self.scorer.answer(feature, top_k)
 
 
 def read_adapter(content: bytes) -> Adapter:
@@ -56,16 +64,19 @@ def read_adapter(content: bytes) -> Adapter:
         raise InvalidAdapter(f"the manifest is not valid: {_first(error)}") from error
     except ValueError as error:
         raise InvalidAdapter(f"the manifest is not valid: {error}") from error
-    kind = HEADS[manifest.head]
-    expected = kind.TENSORS | {GOLDEN_FEATURES, GOLDEN_SCORES}
+    expected = HEADS[manifest.head].TENSORS | {GOLDEN_FEATURES, GOLDEN_SCORES}
+    expected |= lora_tensors(manifest.lora)
     if set(tensors) != expected:
         raise InvalidAdapter(
-            f"a {manifest.head} head has the tensors {sorted(expected)}; missing: "
-            f"{sorted(expected - set(tensors))}, unknown: {_shown(set(tensors) - expected)}"
+            f"a {manifest.head} head {'and LoRA have' if manifest.lora else 'has'} the tensors "
+            f"{_shown(expected)}; missing: {_shown(expected - set(tensors))}, unknown: "
+            f"{_shown(set(tensors) - expected)}"
         )
-    head = _prove(kind, manifest, tensors)
+    scorer = _prove(manifest, tensors)
+    lora = build_lora(manifest.lora, tensors)
     width = tensors[GOLDEN_FEATURES].shape[1]
-    return Adapter(hashlib.sha256(content).hexdigest(), manifest, head, width, len(content))
+    digest = hashlib.sha256(content).hexdigest()
+    return Adapter(digest, manifest, scorer, lora, width, len(content))
 
 
 def read_adapter_file(path: Path) -> Adapter:
@@ -89,18 +100,16 @@ def build_adapter(
 
     The result has been read back: what this returns, every loader accepts.
     """
-    head = HEADS[manifest.head].build(manifest, tensors, golden.shape[1])
-    scores = np.stack([head.score(feature) for feature in golden])
+    scorer = build_scorer(manifest, tensors, golden.shape[1])
+    scores = np.stack([scorer.score(feature) for feature in golden])
     everything = {**tensors, GOLDEN_FEATURES: golden, GOLDEN_SCORES: scores}
     content = write_container(manifest.to_json(), everything)
     read_adapter(content)
     return content
 
 
-def _prove(
-    kind: type[Head], manifest: Manifest, tensors: Mapping[str, NDArray[np.float32]]
-) -> Head:
-    """Build the head and recompute the golden rows."""
+def _prove(manifest: Manifest, tensors: Mapping[str, NDArray[np.float32]]) -> Scorer:
+    """Build head and task and recompute the golden rows."""
     features, scores = tensors[GOLDEN_FEATURES], tensors[GOLDEN_SCORES]
     if features.ndim != 2 or not 1 <= len(features) <= MAX_GOLDEN_ROWS:
         raise InvalidAdapter(f"{GOLDEN_FEATURES} must be [1 to {MAX_GOLDEN_ROWS} rows, width]")
@@ -109,19 +118,30 @@ def _prove(
             f"{GOLDEN_SCORES} must be {[len(features), len(manifest.labels)]} (a score a label for "
             f"each golden row), not {list(scores.shape)}"
         )
-    head = kind.build(manifest, tensors, features.shape[1])
+    scorer = build_scorer(manifest, tensors, features.shape[1])
+    allowed = _tolerances(manifest, scores)
     for number, (feature, expected) in enumerate(zip(features, scores, strict=True)):
         try:
-            found = head.score(feature)
+            found = scorer.score(feature)
         except HeadFailed as error:
             raise InvalidAdapter(f"golden row {number}: {error}") from error
-        gap = float(np.max(np.abs(found - expected)))
-        if not gap <= GOLDEN_TOLERANCE:
+        gaps = np.abs(found.astype(np.float64) - expected)
+        if not (gaps <= allowed).all():
             raise InvalidAdapter(
-                f"golden row {number}: the recomputed scores differ from the file's by {gap:.2g} "
-                f"(limit {GOLDEN_TOLERANCE:g}); the weights are not the ones that were measured"
+                f"golden row {number}: the recomputed scores differ from the file's by "
+                f"{float(gaps.max()):.2g} (limit {float(allowed[gaps.argmax()]):g}); the weights "
+                "are not the ones that were measured"
             )
-    return head
+    return scorer
+
+
+def _tolerances(manifest: Manifest, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far each score [C] may be off; for values, which have units, relative to their size."""
+    if manifest.task != "regression":
+        return np.full(scores.shape[1], GOLDEN_TOLERANCE)
+    sizes = np.abs(scores).max(axis=0).astype(np.float64)
+    allowed: NDArray[np.float64] = GOLDEN_TOLERANCE * np.maximum(sizes, 1)
+    return allowed
 
 
 def _first(error: ValidationError) -> str:
@@ -131,5 +151,5 @@ def _first(error: ValidationError) -> str:
     return f"{where[:120]}: {first['msg']}"
 
 
-def _shown(names: set[str]) -> str:
+def _shown(names: Set[str]) -> str:
     return ascii(sorted(name[:80] for name in names)[:5])

@@ -2,12 +2,27 @@
 
 import json
 import unicodedata
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from adapters.strict_json import strict_json
 
+TaskName = Literal["classification", "multilabel", "regression", "tagging"]
+HeadName = Literal["linear", "mlp", "centroid", "knn"]
+Metric = Literal["cosine", "euclidean"]
+# Centroids and neighbours give votes for one label of a whole row, and nothing else.
+HEADS_OF: dict[TaskName, tuple[HeadName, ...]] = {
+    "classification": ("linear", "mlp", "centroid", "knn"),
+    "multilabel": ("linear", "mlp"),
+    "regression": ("linear", "mlp"),
+    "tagging": ("linear", "mlp"),
+}
+OUTSIDE = "O"  # the tag of a token that belongs to no entity
+MAX_TAGS = 256  # a tagging head is computed for every token
+MAX_RANK = 64
+MAX_SITES = 254  # two tensors each, beside the smallest head's and the golden rows' within 512
+MAX_SITE_CHARS = 200
 MAX_LABELS = 10_000
 MAX_LABEL_CHARS = 200
 
@@ -34,11 +49,32 @@ def _check_unique(labels: tuple[str, ...]) -> tuple[str, ...]:
     return labels
 
 
+def _check_distinct_sites(sites: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(sites)) != len(sites):
+        raise ValueError("sites are distinct")
+    return sites
+
+
+def check_site(site: str) -> str:
+    """The site's name as it is. Raises ValueError."""
+    if not 1 <= len(site) <= MAX_SITE_CHARS or not site.isprintable():
+        raise ValueError(f"a site's name has 1 to {MAX_SITE_CHARS} printable characters")
+    return site
+
+
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Label = Annotated[str, AfterValidator(check_label)]
 Labels = Annotated[
-    tuple[Label, ...], Field(min_length=2, max_length=MAX_LABELS), AfterValidator(_check_unique)
+    tuple[Label, ...], Field(min_length=1, max_length=MAX_LABELS), AfterValidator(_check_unique)
 ]
+Site = Annotated[str, AfterValidator(check_site)]
+Sites = Annotated[
+    tuple[Site, ...],
+    Field(min_length=1, max_length=MAX_SITES),
+    AfterValidator(_check_distinct_sites),
+]
+Threshold = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=200)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -49,9 +85,31 @@ class _Part(BaseModel):
 
 
 class Calibration(_Part):
-    """Scores are softmax(logits / temperature)."""
+    """Raw outputs are divided by the temperature before they become probabilities."""
 
     temperature: Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
+
+
+class CentroidSettings(_Part):
+    """Of a centroid head: raw outputs are scale times similarity."""
+
+    metric: Metric
+    scale: Annotated[Scale, Field(gt=0)]
+
+
+class KnnSettings(_Part):
+    """Of a knn head: a neighbour's vote falls as exp(-scale times what it is less near)."""
+
+    metric: Metric
+    k: Annotated[int, Field(ge=1, le=10_000)]
+    scale: Scale = 0.0
+
+
+class LoraSettings(_Part):
+    """The sites inside the backbone where a product of low rank is added."""
+
+    rank: Annotated[int, Field(ge=1, le=MAX_RANK)]
+    sites: Sites
 
 
 class Training(_Part):
@@ -84,20 +142,77 @@ class Manifest(_Part):
     """One adapter version, less its tensors."""
 
     format: Literal[1] = 1
-    task: Literal["classification"] = "classification"
-    head: Literal["linear"] = "linear"
+    task: TaskName = "classification"
+    head: HeadName = "linear"
     backbone: Digest
     feature: Text
     labels: Labels
-    calibration: Calibration
+    calibration: Calibration | None = None
+    thresholds: tuple[Threshold, ...] | None = None
+    centroid: CentroidSettings | None = None
+    knn: KnnSettings | None = None
+    lora: LoraSettings | None = None
     training: Training | None = None
     measured: Measured | None = None
+
+    @property
+    def temperature(self) -> float:
+        """The calibration's, of a task that has one."""
+        assert self.calibration is not None, f"{self.task} is calibrated"
+        return self.calibration.temperature
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.head not in HEADS_OF[self.task]:
+            raise ValueError(
+                f"a {self.head} head cannot do {self.task}; its heads are "
+                f"{', '.join(HEADS_OF[self.task])}"
+            )
+        _check_belongs("calibration", self.calibration, self.task != "regression", self.task)
+        _check_belongs("thresholds", self.thresholds, self.task == "multilabel", self.task)
+        for head, section in (("centroid", self.centroid), ("knn", self.knn)):
+            _check_belongs(head, section, self.head == head, f"a {self.head} head")
+        self._check_labels()
+        return self
+
+    def _check_labels(self) -> None:
+        n_labels = len(self.labels)
+        if self.task in ("classification", "tagging") and n_labels < 2:
+            raise ValueError(f"labels: {self.task} needs at least 2, not {n_labels}")
+        if self.task == "tagging":
+            _check_tags(self.labels)
+        if self.thresholds is not None and len(self.thresholds) != n_labels:
+            raise ValueError(f"thresholds: {len(self.thresholds)} for {n_labels} labels")
+        if self.training is not None and len(self.training.rows_per_label) != n_labels:
+            raise ValueError(
+                f"training.rows_per_label: {len(self.training.rows_per_label)} for {n_labels} "
+                "labels"
+            )
 
     def to_json(self) -> str:
         """Canonical JSON: the same manifest is always the same bytes."""
         return json.dumps(
             self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
         )
+
+
+def _check_belongs(key: str, value: object, belongs: bool, to: str) -> None:
+    if belongs and value is None:
+        raise ValueError(f"{key}: {to} needs it")
+    if not belongs and value is not None:
+        raise ValueError(f"{key}: {to} has none; leave it out or null")
+
+
+def _check_tags(labels: tuple[str, ...]) -> None:
+    if len(labels) > MAX_TAGS:
+        raise ValueError(f"labels: tagging has at most {MAX_TAGS}, not {len(labels)}")
+    if OUTSIDE not in labels:
+        raise ValueError(f"labels: tagging needs {OUTSIDE!r}, for tokens of no entity")
+    for label in labels:
+        if label != OUTSIDE and not (label[:2] in ("B-", "I-") and check_label(label[2:])):
+            raise ValueError(
+                f"labels: {label[:40]!a} is no tag: tags are {OUTSIDE!r}, 'B-…' and 'I-…'"
+            )
 
 
 def parse_manifest(text: str) -> Manifest:

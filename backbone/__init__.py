@@ -4,13 +4,14 @@ from backbone.errors import BackboneError, BackboneNotFound
 from backbone.manifest import Manifest
 from backbone.package import find_backbone, list_backbones, load_backbone
 from backbone.runtime import Backbone
-from backbone.text import TextRow
+from backbone.text import Spans, TextRow
 
 __all__ = [
     "Backbone",
     "BackboneError",
     "BackboneNotFound",
     "Manifest",
+    "Spans",
     "TextRow",
     "find_backbone",
     "list_backbones",

@@ -72,9 +72,9 @@ class Backbone:
         """What equal bits are promised on: this ONNX Runtime on this kind of CPU."""
         return f"onnxruntime {ort.__version__}, {_cpu()}"
 
-    def preprocess(self, text: str) -> TextRow:
-        """One text to one row."""
-        return self._preprocessor.row(text)
+    def preprocess(self, text: str, with_spans: bool = False) -> TextRow:
+        """One text to one row, with its tokens' places in the text if asked for."""
+        return self._preprocessor.row(text, with_spans)
 
     def run(self, rows: Sequence[TextRow], features: Collection[str]) -> Features:
         """Run `rows` (at least one) as one batch; each feature comes as [n, ...], float32.

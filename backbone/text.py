@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from backbone.errors import BackboneError
 from backbone.manifest import TextPreprocessing
@@ -18,10 +18,23 @@ KNOWN_INPUTS = frozenset({IDS, MASK, "token_type_ids"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Spans:
+    """Where the tokens of a text stand in it; special tokens, which stand nowhere, are left out.
+
+    `positions` [s] are the tokens' places in the row, `characters` the [start, end) of each in the
+    text, counted in Unicode code points.
+    """
+
+    positions: NDArray[np.intp]
+    characters: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TextRow:
-    """One preprocessed text: token ids [t], int64, 1 <= t <= max_length."""
+    """One preprocessed text: token ids [t], int64, 1 <= t <= max_length; spans if asked for."""
 
     ids: NDArray[np.int64]
+    spans: Spans | None = None
 
     @property
     def length(self) -> int:
@@ -42,14 +55,17 @@ class TextPreprocessor:
         self._tokenizer.enable_truncation(settings.max_length)
         self._pad_id = settings.pad_id
 
-    def row(self, text: str) -> TextRow:
+    def row(self, text: str, with_spans: bool = False) -> TextRow:
         """Token ids of `text`, special tokens included, cut at the backbone's max_length.
 
         A tokenizer without special tokens gives nothing for an empty text: one padding token
         stands in, since a row must have something to pool.
         """
-        ids = self._tokenizer.encode(text).ids or [self._pad_id]
-        return TextRow(np.asarray(ids, dtype=np.int64))
+        encoding = self._tokenizer.encode(text)
+        ids = np.asarray(encoding.ids or [self._pad_id], dtype=np.int64)
+        # The encoding itself is not kept: it holds the tokens that were cut off, too, and took
+        # 10 MB for a text of 100,000 characters.
+        return TextRow(ids, _spans(encoding) if with_spans else None)
 
     def collate(
         self, rows: Sequence[TextRow], inputs: Sequence[str]
@@ -63,3 +79,9 @@ class TextPreprocessor:
             mask[position, : row.length] = 1
         arrays = {IDS: ids, MASK: mask}
         return {name: arrays.get(name, np.zeros(shape, dtype=np.int64)) for name in inputs}
+
+
+def _spans(encoding: Encoding) -> Spans:
+    positions = np.flatnonzero(np.asarray(encoding.special_tokens_mask) == 0)
+    offsets = encoding.offsets  # the property makes a new list each time
+    return Spans(positions, tuple(offsets[position] for position in positions))

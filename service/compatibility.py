@@ -23,10 +23,12 @@ def check_fit(adapter: Adapter, backbone: Backbone) -> None:
         raise InvalidAdapter(
             f"backbone {backbone.name} has no feature {wanted[:80]!r}; it has {sorted(features)}"
         )
-    if features[wanted].dims[:-1] != ("n",):
+    axes = features[wanted].dims[:-1]
+    needed, kind = (("n", "t"), "token") if adapter.per_token else (("n",), "row")
+    if axes != needed:
         raise InvalidAdapter(
-            f"a {adapter.manifest.head} head takes one vector a row, and {wanted!r} of backbone "
-            f"{backbone.name} has several"
+            f"{adapter.manifest.task} takes one vector a {kind}, a feature with the axes "
+            f"{list(needed)}; {wanted!r} of backbone {backbone.name} has {list(axes)}"
         )
     width = backbone.manifest.width(wanted)
     if adapter.width != width:

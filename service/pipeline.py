@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 
-from adapters.adapter import Adapter, Ranked
+from adapters.adapter import Adapter
+from adapters.answers import Answer, Tagged
 from adapters.errors import InvalidAdapter, NotFound, TooLarge
 from adapters.registry import ActiveRelease
+from backbone import TextRow
 from service.access import Principal, authorize
+from service.answers import most_scores, to_prediction
 from service.aside import aside
 from service.directory import Directory
 from service.engine import Engine, ResidentAdapters
 from service.errors import AdapterUnavailable
-from service.schemas import AdapterRef, Prediction, PredictRequest, PredictResponse, Scored
+from service.schemas import AdapterRef, PredictRequest, PredictResponse
 from service.settings import Settings
 
 MOST_SCORES = 100_000  # of one answer: 5 MB of JSON
@@ -45,10 +48,13 @@ class Pipeline:
         release = self._directory.release(tenant, adapter)
         engine = self._engine(release)
         version = await self._version(release)
-        n_scores = _count_scores(request, version)
-        rows = await engine.preprocess(request.inputs)
-        ranked = await engine.answer(rows, version, request.top_k)
-        return await aside(n_scores > INLINE_SCORES, _response, tenant, release, ranked)
+        n_scores = _check_size(request, version)
+        rows = await engine.preprocess(request.inputs, version.per_token)
+        answers = await engine.answer(rows, version, request.top_k)
+        n_scores += _check_entities(answers)
+        return await aside(
+            n_scores > INLINE_SCORES, _response, tenant, release, request.inputs, rows, answers
+        )
 
     def _check_limits(self, inputs: Sequence[str]) -> None:
         most = min(self._settings.max_inputs, self._settings.queue_rows)  # more could never wait
@@ -79,30 +85,43 @@ class Pipeline:
             ) from error
 
 
-def _count_scores(request: PredictRequest, version: Adapter) -> int:
-    """How many scores the answer has. Raises TooLarge."""
-    n_labels = min(request.top_k, len(version.manifest.labels))
-    n_scores = len(request.inputs) * n_labels
+def _check_size(request: PredictRequest, version: Adapter) -> int:
+    """How many scores the answer has at most, entities aside. Raises TooLarge."""
+    each = most_scores(version.manifest, request.top_k)
+    n_scores = len(request.inputs) * each
     if n_scores > MOST_SCORES:
         raise TooLarge(
-            f"{len(request.inputs)} inputs with {n_labels} labels each: an answer has at most "
+            f"{len(request.inputs)} inputs with {each} labels each: an answer has at most "
             f"{MOST_SCORES} scores; send fewer inputs at once, or a smaller top_k"
         )
     return n_scores
 
 
-def _response(tenant: str, release: ActiveRelease, ranked: Sequence[Ranked]) -> PredictResponse:
+def _check_entities(answers: Sequence[Answer]) -> int:
+    """How many entities were found; they are not known before. Raises TooLarge."""
+    n_entities = sum(len(each.entities) for each in answers if isinstance(each, Tagged))
+    if n_entities > MOST_SCORES:
+        raise TooLarge(
+            f"{n_entities} entities in {len(answers)} inputs: an answer has at most {MOST_SCORES}; "
+            "send fewer inputs at once"
+        )
+    return n_entities
+
+
+def _response(
+    tenant: str,
+    release: ActiveRelease,
+    texts: Sequence[str],
+    rows: Sequence[TextRow],
+    answers: Sequence[Answer],
+) -> PredictResponse:
     return PredictResponse(
         adapter=AdapterRef(
             tenant=tenant, name=release.adapter, version=release.number, digest=release.digest
         ),
         backbone=release.backbone,
         predictions=[
-            Prediction(
-                label=row[0][0],
-                score=row[0][1],
-                top=[Scored(label=label, score=score) for label, score in row],
-            )
-            for row in ranked
+            to_prediction(answer, text, row.spans.characters if row.spans else ())
+            for answer, text, row in zip(answers, texts, rows, strict=True)
         ],
     )

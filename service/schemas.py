@@ -126,7 +126,7 @@ class AdapterList(Wire):
 
 
 class PredictRequest(Wire):
-    """Texts to classify; all are answered by one version."""
+    """Texts; all are answered by one version. `top_k` bounds `top`, for tasks that rank."""
 
     # Stops at the first that is no text: millions of complaints take gigabytes.
     inputs: Annotated[
@@ -143,10 +143,45 @@ class Scored(Wire):
     score: float
 
 
-class Prediction(Scored):
+class ClassificationPrediction(Scored):
     """The best label of one input, and the best `top_k`."""
 
     top: list[Scored]
+
+
+class MultilabelPrediction(Wire):
+    """The labels of one input that reach their thresholds, and the best `top_k`; best first."""
+
+    labels: list[Scored]
+    top: list[Scored]
+
+
+class RegressionPrediction(Wire):
+    """A value a target for one input."""
+
+    values: dict[str, float]
+
+
+class EntitySpan(Scored):
+    """A piece of the input: its characters (Unicode code points) from `start` to before `end`.
+
+    The score is the mean probability of its tokens' labels.
+    """
+
+    start: int
+    end: int
+    text: str
+
+
+class TaggingPrediction(Wire):
+    """The entities of one input, in the order in which they stand there."""
+
+    entities: list[EntitySpan]
+
+
+Prediction = (
+    ClassificationPrediction | MultilabelPrediction | RegressionPrediction | TaggingPrediction
+)
 
 
 class AdapterRef(Wire):
@@ -159,7 +194,7 @@ class AdapterRef(Wire):
 
 
 class PredictResponse(Wire):
-    """One prediction an input, in the inputs' order."""
+    """One prediction an input, in the inputs' order; the adapter's task says of which kind."""
 
     adapter: AdapterRef
     backbone: str

@@ -1,16 +1,19 @@
 """Fakes for tests of this package and of its users: no model, no port, no sleep."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backbone import Backbone, BackboneError, Manifest, TextRow
+from backbone import Backbone, BackboneError, Manifest, Spans, TextRow
 from backbone.manifest import Feature, Source, TextPreprocessing
 
 
 class FakeBackbone(Backbone):
-    """A backbone without a graph: a row's `pooled` [width] repeats its first token's id.
+    """A backbone without a graph: each of a row's `tokens` [t, width] repeats the token's id.
+
+    `pooled` [width] is the first token's.
 
     `before_run` is called with the rows of each run, in the run's thread; what it raises fails
     the run.
@@ -25,7 +28,10 @@ class FakeBackbone(Backbone):
             name="fake",
             source=Source(kind="onnx", id="fake", weights_sha256="0" * 64),
             preprocessing=TextPreprocessing(max_length=2**31, pad_id=0),
-            features={"pooled": Feature(dims=("n", width))},
+            features={
+                "pooled": Feature(dims=("n", width)),
+                "tokens": Feature(dims=("n", "t", width)),
+            },
             files={},
         )
         self.digest = "ab" * 32
@@ -33,19 +39,25 @@ class FakeBackbone(Backbone):
         self.batches: list[int] = []
         self._before_run = before_run
 
-    def preprocess(self, text: str) -> TextRow:
+    def preprocess(self, text: str, with_spans: bool = False) -> TextRow:
         """One token a word; the ids are the words' lengths."""
-        words = text.split() or [""]
-        return TextRow(np.array([len(word) for word in words], dtype=np.int64))
+        ids = np.array([len(word) for word in text.split() or [""]], dtype=np.int64)
+        if not with_spans:
+            return TextRow(ids)
+        characters = tuple(match.span() for match in re.finditer(r"\S+", text))
+        return TextRow(ids, Spans(np.arange(len(characters)), characters))
 
     def run(
         self, rows: Sequence[TextRow], features: Collection[str]
     ) -> Mapping[str, NDArray[np.float32]]:
-        """`pooled` for each row; remembers the batch's size."""
+        """The features of each row; remembers the batch's size."""
         self._before_run(rows)
         if unknown := set(features) - set(self.manifest.features):
             raise BackboneError(f"there is no feature {sorted(unknown)}")
         self.batches.append(len(rows))
-        first = np.array([row.ids[0] for row in rows], dtype=np.float32)
-        value = np.repeat(first[:, None], self.width, axis=1)
-        return dict.fromkeys(features, value)
+        ids = np.zeros((len(rows), max(row.length for row in rows)), dtype=np.float32)
+        for position, row in enumerate(rows):
+            ids[position, : row.length] = row.ids
+        tokens = np.repeat(ids[:, :, None], self.width, axis=2)
+        values = {"pooled": np.ascontiguousarray(tokens[:, 0]), "tokens": tokens}
+        return {name: values[name] for name in features}

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter, rank
-from adapters.heads import Head
+from adapters.adapter import Adapter
+from adapters.answers import rank
 from adapters.manifest import Estimate, Measured
 from backbone import Backbone, BackboneNotFound, find_backbone, list_backbones, load_backbone
 from training.baselines import majority_baseline, tfidf_baseline
@@ -18,6 +18,8 @@ from training.features import FeatureCache, Progress, compute_features
 from training.job import Columns, fingerprint
 from training.metrics import Metrics, measure
 from training.splits import Split, split_rows
+
+Score = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # an adapter's, of one row
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ def evaluate_adapter(
         BackboneNotFound: the adapter's backbone has not been added.
         InvalidData: the rows cannot be used, or have labels that the adapter does not know.
     """
+    if adapter.manifest.task != "classification":
+        raise InvalidData(
+            f"the adapter does {adapter.manifest.task}; what is measured here is classification"
+        )
     rows = columns.read(data)
     training = adapter.manifest.training
     known_rows = training is not None and training.fingerprint == fingerprint(rows)
@@ -70,7 +76,7 @@ def evaluate_adapter(
     asked = split.test if split.given else np.arange(len(rows.texts))
     texts = [rows.texts[index] for index in asked]
     features = compute_features(backbone, texts, adapter.manifest.feature, cache, stage("features"))
-    scores = score_rows(adapter.head, features)
+    scores = score_rows(adapter.score, features)
     test_scores = scores[np.isin(asked, split.test)]
     measured = measure_scores(test_scores, rows, split, targets, seed, stage("measure"))
     warnings = []
@@ -83,9 +89,9 @@ def evaluate_adapter(
     return Evaluated(measured, best, split.given or known_rows, tuple(warnings))
 
 
-def score_rows(head: Head, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def score_rows(score: Score, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores [n, C] of features [n, d], computed a row at a time as a server does."""
-    return np.stack([head.score(feature) for feature in features])
+    return np.stack([score(feature) for feature in features])
 
 
 def measure_scores(

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.adapter import build_adapter
-from adapters.heads import LinearHead
 from adapters.manifest import Calibration, Manifest, Training
+from adapters.scoring import build_scorer
 from backbone import Backbone
 from training.data import Rows
 from training.evaluate import measure_scores, score_rows
@@ -70,8 +70,8 @@ def train_adapter(
         training=_describe(rows, split, targets, fit, seed),
     )
     tensors = {"head.weight": fit.weight, "head.bias": fit.bias}
-    head = LinearHead.build(manifest, tensors, train_features.shape[1])
-    scores = score_rows(head, test_features)
+    scorer = build_scorer(manifest, tensors, train_features.shape[1])
+    scores = score_rows(scorer.score, test_features)
     measured = measure_scores(scores, rows, split, targets, seed, stage("measure"))
     manifest = manifest.model_copy(update={"measured": measured})
     content = build_adapter(manifest, tensors, _golden(train_features))

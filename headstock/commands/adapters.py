@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from headstock.answers import prediction_table
 from headstock.commands.common import (
     DEFAULT_SERVER,
     AsJson,
@@ -85,27 +86,21 @@ def rollback(
 
 def predict(
     target: Target,
-    texts: Annotated[list[str], typer.Argument(help="Texts to classify.", metavar="TEXT...")],
+    texts: Annotated[list[str], typer.Argument(help="Texts to answer.", metavar="TEXT...")],
     top_k: Annotated[int, typer.Option(help="Labels to show for each text.", min=1)] = 1,
     server: Server = DEFAULT_SERVER,
     key: Key = "",
     json: AsJson = False,
 ) -> None:
-    """Classify texts with a tenant's adapter."""
+    """Answer texts with a tenant's adapter."""
     tenant, adapter = split_target(target)
     with connect(server, key) as client:
         answer = client.predict(tenant, adapter, texts, top_k)
     if json:
         show_json(answer)
         return
-    rows = [
-        (text if place == 0 else "", top["label"], f"{top['score']:.3f}")
-        for text, prediction in zip(texts, answer["predictions"], strict=True)
-        for place, top in enumerate(prediction["top"])
-    ]
-    show_table(
-        f"{target}, version {answer['adapter']['version']}", ("text", "label", "score"), rows
-    )
+    title = f"{target}, version {answer['adapter']['version']}"
+    show_table(title, *prediction_table(texts, answer["predictions"]))
 
 
 def _show(target: str, release: dict[str, Any], json: bool) -> None:

@@ -16,6 +16,7 @@ from headstock.commands.common import (
 from headstock.output import note, show_json, show_table
 
 if TYPE_CHECKING:
+    from adapters.adapter import Adapter
     from adapters.manifest import Estimate, Manifest, Measured
 
 Data = Annotated[Path, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")]
@@ -139,7 +140,7 @@ def inspect(file: File, json: AsJson = False) -> None:
         ("backbone", manifest.backbone),
         ("feature", f"{manifest.feature}, width {adapter.width}"),
         ("labels", f"{len(manifest.labels)}: {', '.join(manifest.labels[:20])}"),
-        ("temperature", f"{manifest.calibration.temperature:.4g}"),
+        *_settings_rows(adapter),
     ]
     if manifest.training is not None:
         rows.append(("trained on", f"{manifest.training.rows} rows, seed {manifest.training.seed}"))
@@ -147,6 +148,25 @@ def inspect(file: File, json: AsJson = False) -> None:
     show_table(str(file), ("field", "value"), rows)
     if manifest.measured is not None:
         _show_measured(manifest)
+
+
+def _settings_rows(adapter: "Adapter") -> list[tuple[str, str]]:
+    """What there is of the manifest's optional parts."""
+    manifest, rows = adapter.manifest, []
+    if manifest.calibration is not None:
+        rows.append(("temperature", f"{manifest.calibration.temperature:.4g}"))
+    if manifest.thresholds is not None:
+        rows.append(("thresholds", ", ".join(f"{each:.3g}" for each in manifest.thresholds[:20])))
+    for section in (manifest.centroid, manifest.knn):
+        if section is not None:
+            pairs = (f"{key} {value}" for key, value in section.model_dump().items())
+            rows.append((manifest.head, ", ".join(pairs)))
+    lora = adapter.lora
+    if lora is not None:
+        sites = ", ".join(list(lora.sites)[:20])
+        rows.append(("LoRA", f"rank {lora.rank} at {len(lora.sites)} sites: {sites}"))
+        rows.append(("LoRA's digest", lora.digest))
+    return rows
 
 
 def _show_measured(manifest: "Manifest") -> None:

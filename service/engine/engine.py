@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from adapters.adapter import Adapter, Ranked
+from adapters.adapter import Adapter
+from adapters.answers import Answer
 from adapters.errors import Overloaded
 from backbone import Backbone, TextRow
 from service.engine.batching import WINDOW, next_batch
@@ -38,7 +39,7 @@ class Entry:
     adapter: Adapter
     top_k: int
     arrived: float
-    answer: asyncio.Future[Ranked]
+    answer: asyncio.Future[Answer]
 
 
 def _stopped() -> Overloaded:
@@ -76,19 +77,20 @@ class Engine:
                 entry.answer.set_exception(_stopped())
         self._queue.clear()
 
-    async def preprocess(self, texts: Sequence[str]) -> list[TextRow]:
-        """Rows of `texts`; much text goes to a thread."""
+    async def preprocess(self, texts: Sequence[str], with_spans: bool = False) -> list[TextRow]:
+        """Rows of `texts`, with spans for an adapter that tags; much text goes to a thread."""
         if sum(map(len, texts)) <= _INLINE_CHARS:
-            return self._rows(texts)
+            return self._rows(texts, with_spans)
         if self._stopping:
             raise _stopped()
-        return await asyncio.get_running_loop().run_in_executor(self._texts, self._rows, texts)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._texts, self._rows, texts, with_spans)
 
-    def _rows(self, texts: Sequence[str]) -> list[TextRow]:
-        return [self.backbone.preprocess(text) for text in texts]
+    def _rows(self, texts: Sequence[str], with_spans: bool) -> list[TextRow]:
+        return [self.backbone.preprocess(text, with_spans) for text in texts]
 
-    async def answer(self, rows: Sequence[TextRow], adapter: Adapter, top_k: int) -> list[Ranked]:
-        """The ranked labels of each row, all by this one adapter version.
+    async def answer(self, rows: Sequence[TextRow], adapter: Adapter, top_k: int) -> list[Answer]:
+        """The answer to each row, all by this one adapter version.
 
         Raises:
             Overloaded: the queue has no room for the rows, or the engine stops.
@@ -139,7 +141,7 @@ class Engine:
         self._show_queue()
         return batch
 
-    def _compute(self, batch: Sequence[Entry]) -> list[Ranked | Exception]:
+    def _compute(self, batch: Sequence[Entry]) -> list[Answer | Exception]:
         """Backbone and heads of one batch, in a thread. Never raises: each row has its outcome."""
         started = time.perf_counter()
         try:
@@ -151,16 +153,19 @@ class Engine:
             # One row may have broken the run: each gets a run of its own.
             return [self._compute([entry])[0] for entry in batch]
         self._observe(batch, started)
-        outcomes: list[Ranked | Exception] = []
+        outcomes: list[Answer | Exception] = []
         for position, entry in enumerate(batch):
             try:
                 feature = features[entry.adapter.manifest.feature][position]
-                outcomes.append(entry.adapter.rank(feature, entry.top_k))
+                if entry.adapter.per_token:
+                    assert entry.row.spans is not None, "rows for a tagger come with spans"
+                    feature = feature[entry.row.spans.positions]
+                outcomes.append(entry.adapter.answer(feature, entry.top_k))
             except Exception as error:
                 outcomes.append(error)
         return outcomes
 
-    def _deliver(self, entry: Entry, outcome: Ranked | Exception) -> None:
+    def _deliver(self, entry: Entry, outcome: Answer | Exception) -> None:
         if entry.answer.done():  # the caller has left
             return
         if isinstance(outcome, Exception):

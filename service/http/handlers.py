@@ -3,6 +3,7 @@
 from starlette.responses import Response
 
 from service import schemas
+from service.answers import count_scores
 from service.aside import aside
 from service.http.call import Call, json_response
 from service.pipeline import INLINE_SCORES
@@ -115,13 +116,13 @@ async def rollback(call: Call) -> Response:
 
 
 async def predict(call: Call) -> Response:
-    """Classify texts with a tenant's adapter."""
+    """Answer texts with a tenant's adapter: labels, values or entities, as its task says."""
     wanted = await call.json(schemas.PredictRequest)
     async with call.while_connected():  # rows of a caller who left are not computed
         answer = await call.runtime.pipeline.predict(
             call.actor, call.path("tenant"), call.path("adapter"), wanted
         )
-        n_scores = sum(len(each.top) for each in answer.predictions)
+        n_scores = sum(map(count_scores, answer.predictions))
         return await aside(n_scores > INLINE_SCORES, json_response, answer)
 
 

@@ -226,7 +226,7 @@ def test_a_changed_byte_is_refused_or_harmless(position: int, value: int) -> Non
         adapter = read_adapter(content)
     except HeadstockError:
         return
-    scores = adapter.head.score(np.ones(8, dtype=np.float32))
+    scores = adapter.score(np.ones(8, dtype=np.float32))
     assert np.isfinite(scores).all()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from adapters.adapter import build_adapter, read_adapter
+from adapters.answers import Classified
 from adapters.errors import MissingScope, NotFound
 from adapters.heads import HeadFailed
 from adapters.manifest import Calibration, Manifest
@@ -48,8 +49,9 @@ async def test_a_prediction_has_the_scores_that_the_adapter_gives(server: Server
     assert len(answer["predictions"]) == 3
     for text, found in zip(inputs, answer["predictions"], strict=True):
         row = server.backbone.preprocess(text)
-        ranked = adapter.rank(server.backbone.run([row], {"pooled"})["pooled"][0], 2)
-        top = [{"label": label, "score": score} for label, score in ranked]
+        expected = adapter.answer(server.backbone.run([row], {"pooled"})["pooled"][0], 2)
+        assert isinstance(expected, Classified)
+        top = [{"label": label, "score": score} for label, score in expected.top]
         assert found == {**top[0], "top": top}
 
 
@@ -145,7 +147,7 @@ def overflowing_text(server: Server, content: bytes) -> str:
     for letter in "abcdefghijklmnopqrstuvwxyz":
         pooled = backbone.run([backbone.preprocess(letter)], {"pooled"})["pooled"][0]
         try:
-            adapter.rank(pooled, 1)
+            adapter.score(pooled)
         except HeadFailed:
             return letter
     raise AssertionError("no letter overflows")

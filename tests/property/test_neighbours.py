@@ -8,14 +8,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adapters.adapter import Adapter, Ranked, read_adapter
+from adapters.adapter import Adapter, read_adapter
+from adapters.answers import Answer
+from adapters.manifest import HeadName, TaskName
 from backbone import Backbone
 from service.engine import Engine, EngineLimits
 from service.metrics import Metrics
-from tests.support import make_adapter_file
+from tests.support import PAIRS, make_adapter_file
 from tests.tiny import MAX_LENGTH, make_tiny_backbone
 
-N_LABELS = (2, 3, 5, 17, 64, 150)
+N_LABELS = (2, 3, 5, 17, 64, 150)  # of linear classification; then one of each other kind
+ADAPTERS: list[tuple[int, TaskName, HeadName]] = [
+    *((n_labels, "classification", "linear") for n_labels in N_LABELS),
+    *((5, task, head) for task, head in PAIRS if (task, head) != ("classification", "linear")),
+]
 TOP_K = 5
 
 
@@ -26,12 +32,15 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 @cache
 def adapter(number: int) -> Adapter:
-    labels = tuple(f"label-{position}" for position in range(N_LABELS[number]))
-    return read_adapter(make_adapter_file(labels, seed=number))
+    n_labels, task, head = ADAPTERS[number]
+    labels = tuple(f"label-{position}" for position in range(n_labels))
+    if task == "tagging":
+        labels = ("O", "B-x", "I-x", "B-y", "I-y")
+    return read_adapter(make_adapter_file(labels, seed=number, task=task, head=head))
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=MAX_LENGTH + 4)
-requests = st.tuples(st.integers(0, len(N_LABELS) - 1), st.lists(texts, min_size=1, max_size=4))
+requests = st.tuples(st.integers(0, len(ADAPTERS) - 1), st.lists(texts, min_size=1, max_size=4))
 
 
 @settings(
@@ -67,20 +76,29 @@ def test_the_order_of_arrival_changes_no_answer(
     assert [first[place] for place in shuffled] == second
 
 
-def alone(backbone: Backbone, number: int, text: str) -> Ranked:
-    pooled = backbone.run([backbone.preprocess(text)], {"pooled"})["pooled"][0]
-    return adapter(number).rank(pooled, TOP_K)
+def alone(backbone: Backbone, number: int, text: str) -> Answer:
+    row = backbone.preprocess(text, with_spans=True)
+    name = adapter(number).manifest.feature
+    feature = backbone.run([row], {name})[name][0]
+    if adapter(number).per_token:
+        assert row.spans is not None
+        feature = feature[row.spans.positions]
+    return adapter(number).answer(feature, TOP_K)
 
 
 async def answer(
     backbone: Backbone, arrivals: list[tuple[int, list[str]]], batch_tokens: int, runs: int
-) -> list[list[Ranked]]:
+) -> list[list[Answer]]:
     engine = Engine(backbone, EngineLimits(10_000, batch_tokens, runs), Metrics())
     engine.start()
     try:
         return await asyncio.gather(
             *(
-                engine.answer([backbone.preprocess(text) for text in inputs], adapter(n), TOP_K)
+                engine.answer(
+                    [backbone.preprocess(text, adapter(n).per_token) for text in inputs],
+                    adapter(n),
+                    TOP_K,
+                )
                 for n, inputs in arrivals
             )
         )

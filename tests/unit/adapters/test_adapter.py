@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from adapters.adapter import build_adapter, rank, read_adapter, read_adapter_file
+from adapters.adapter import build_adapter, read_adapter, read_adapter_file
 from adapters.container import read_container, write_container
 from adapters.errors import InvalidAdapter
-from adapters.heads import HeadFailed, LinearHead
+from adapters.heads import LinearHead
 from adapters.manifest import parse_manifest
 from tests.support import make_adapter_file, make_manifest, make_tensors
 
@@ -19,8 +19,8 @@ def test_what_is_written_is_what_is_read() -> None:
     assert adapter.digest == hashlib.sha256(content).hexdigest()
     assert adapter.manifest == make_manifest(("a", "b", "c"))
     assert (adapter.width, adapter.size) == (5, len(content))
-    assert isinstance(adapter.head, LinearHead)
-    assert np.array_equal(adapter.head.weight, make_tensors(3, 5)["head.weight"])
+    assert isinstance(adapter.scorer.head, LinearHead)
+    assert np.array_equal(adapter.scorer.head.weight, make_tensors(3, 5)["head.weight"])
 
 
 def test_the_same_adapter_is_the_same_bytes() -> None:
@@ -36,29 +36,6 @@ def test_the_safetensors_library_reads_the_file_too() -> None:
 def test_tensors_are_views_not_copies() -> None:
     _, tensors = read_container(make_adapter_file())
     assert all(not tensor.flags.owndata for tensor in tensors.values())
-
-
-def test_scores_are_the_softmax_of_the_scaled_logits() -> None:
-    tensors = make_tensors(4, 6)
-    head = LinearHead.build(make_manifest(("a", "b", "c", "d")), tensors, 6)
-    feature = np.linspace(-1, 1, 6, dtype=np.float32)
-    logits = (tensors["head.weight"] @ feature + tensors["head.bias"]).astype(np.float64) / 0.8
-    expected = np.exp(logits) / np.exp(logits).sum()
-    scores = head.score(feature)
-    assert scores.dtype == np.float32
-    assert scores == pytest.approx(expected, abs=1e-6)
-
-
-def test_an_overflowing_row_fails_with_a_name_for_it() -> None:
-    tensors = {name: np.full_like(value, 3e38) for name, value in make_tensors().items()}
-    head = LinearHead.build(make_manifest(), tensors, 8)
-    with pytest.raises(HeadFailed, match="overflowed"):
-        head.score(np.full(8, 3e38, dtype=np.float32))
-
-
-def test_equal_scores_keep_the_order_of_labels() -> None:
-    scores = np.array([0.25, 0.5, 0.25, 0.0], dtype=np.float32)
-    assert rank(("a", "b", "c", "d"), scores, 3) == [("b", 0.5), ("a", 0.25), ("c", 0.25)]
 
 
 def test_building_proves_the_file() -> None:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from adapters.adapter import Adapter, Ranked, build_adapter, read_adapter
+from adapters.adapter import Adapter, build_adapter, read_adapter
+from adapters.answers import Answer
 from adapters.registry import ActiveRelease, LiveKey, Mark, Snapshot, TenantState
 from backbone import TextRow
 from service.engine import Engine, EngineLimits
@@ -33,9 +34,9 @@ def make_overflowing_adapter() -> Adapter:
     return read_adapter(build_adapter(make_manifest(), tensors, golden))
 
 
-def expected(adapter: Adapter, word_length: int, top_k: int = 1) -> Ranked:
+def expected(adapter: Adapter, word_length: int, top_k: int = 1) -> Answer:
     """What `adapter` says to a word of that length on a FakeBackbone."""
-    return adapter.rank(np.full(8, word_length, dtype=np.float32), top_k)
+    return adapter.answer(np.full(8, word_length, dtype=np.float32), top_k)
 
 
 def key(key_id: str, *scopes: str, secret_sha256: str = "0" * 64) -> LiveKey:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from adapters.adapter import Adapter, Ranked
+from adapters.adapter import Adapter
+from adapters.answers import Answer, Classified
 from adapters.errors import Overloaded
 from adapters.heads import HeadFailed
 from backbone import TextRow
@@ -25,7 +26,7 @@ from tests.unit.service.support import (
 
 def ask(
     engine: Engine, adapter: Adapter, *texts: str, top_k: int = 1
-) -> asyncio.Task[list[Ranked]]:
+) -> asyncio.Task[list[Answer]]:
     return asyncio.create_task(engine.answer(rows(engine, *texts), adapter, top_k))
 
 
@@ -34,7 +35,9 @@ async def test_each_row_gets_its_ranked_labels_in_the_rows_order() -> None:
     async with running(FakeBackbone()) as engine:
         answers = await engine.answer(rows(engine, "xxx", "x", "xx more words"), adapter, 2)
     assert answers == [expected(adapter, length, 2) for length in (3, 1, 2)]
-    assert [len(ranked) for ranked in answers] == [2, 2, 2]
+    for each in answers:
+        assert isinstance(each, Classified)
+        assert len(each.top) == 2
 
 
 async def test_rows_of_several_adapters_share_a_run() -> None:

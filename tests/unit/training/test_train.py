@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adapters.adapter import Adapter, read_adapter
+from adapters.answers import Classified
 from backbone import Backbone, BackboneNotFound
 from tests.tiny import make_tiny_backbone
 from training.errors import InvalidData, TrainingError
@@ -88,7 +89,7 @@ def test_predictions_are_what_the_head_gives_alone(
     texts = [line.split(",")[0] for line in data.read_text().splitlines()[41:]]
     for text, prediction in zip(texts, result.predictions, strict=True):
         feature = backbone.run([backbone.preprocess(text)], ["pooled"])["pooled"][0]
-        assert adapter.rank(feature, 1)[0] == prediction
+        assert adapter.answer(feature, 1) == Classified((prediction,))
 
 
 def evaluate(adapter: Adapter, data: Path, home: Path, folder: Path) -> Evaluated:

@@ -1,0 +1,47 @@
+"""Predictions as a table for people: the columns are the task's."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Cells = tuple[str, ...]
+
+
+def prediction_table(
+    texts: Sequence[str], predictions: Sequence[dict[str, Any]]
+) -> tuple[Cells, list[Cells]]:
+    """The columns and the rows of one request's predictions, at least one row a text."""
+    columns = _columns(predictions[0])
+    rows: list[Cells] = []
+    for text, prediction in zip(texts, predictions, strict=True):
+        found = list(_cells(prediction)) or [("none", *[""] * (len(columns) - 2))]
+        rows += [(text if place == 0 else "", *cells) for place, cells in enumerate(found)]
+    return columns, rows
+
+
+def _columns(prediction: dict[str, Any]) -> Cells:
+    if "entities" in prediction:
+        return "text", "entity", "label", "score", "characters"
+    if "values" in prediction:
+        return "text", "target", "value"
+    if "labels" in prediction:
+        return "text", "label", "score", "applies"
+    return "text", "label", "score"
+
+
+def _cells(prediction: dict[str, Any]) -> Iterator[Cells]:
+    if "entities" in prediction:
+        for each in prediction["entities"]:
+            place = f"{each['start']}-{each['end']}"
+            yield each["text"], each["label"], f"{each['score']:.3f}", place
+    elif "values" in prediction:
+        for target, value in prediction["values"].items():
+            yield target, f"{value:.6g}"
+    elif "labels" in prediction:
+        applying = [each["label"] for each in prediction["labels"]]
+        rest = [each for each in prediction["top"] if each["label"] not in set(applying)]
+        for each in [*prediction["labels"], *rest]:
+            applies = "yes" if each["label"] in applying else "no"
+            yield each["label"], f"{each['score']:.3f}", applies
+    else:
+        for each in prediction["top"]:
+            yield each["label"], f"{each['score']:.3f}"
