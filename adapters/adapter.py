@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,11 @@ class Adapter:
         `top_k` bounds the labels that classification and multilabel rank. Raises HeadFailed.
         """
         return self.scorer.answer(feature, top_k)
+
+    def for_serving(self) -> Self:
+        """The same without `training` and `measured`: 10 KB as objects that no answer needs."""
+        lean = self.manifest.model_copy(update={"training": None, "measured": None})
+        return replace(self, manifest=lean)
 
 
 def read_adapter(content: bytes) -> Adapter:

@@ -1,5 +1,6 @@
 """From what adapters answer to what is sent: tokens become characters here."""
 
+import unicodedata
 from collections.abc import Sequence
 
 from adapters.answers import (
@@ -69,9 +70,9 @@ def _scored(ranked: Ranked) -> list[Scored]:
 
 
 def _locate(entity: Entity, text: str, spans: Sequence[Span]) -> EntitySpan | None:
-    """The characters of an entity, without the space that some tokenizers put into a token.
+    """The characters of an entity; None where its tokens stand for no characters but space.
 
-    None where its tokens stand for no characters but space.
+    Some tokenizers put the space before a word into its token, and leave out combining marks.
     """
     tokens = [span for span in spans[entity.first : entity.end] if span[0] < span[1]]
     if not tokens:
@@ -81,6 +82,8 @@ def _locate(entity: Entity, text: str, spans: Sequence[Span]) -> EntitySpan | No
     start, end = start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
     if start >= end:
         return None
+    while end < len(text) and unicodedata.category(text[end]).startswith("M"):
+        end += 1
     return EntitySpan(
         label=entity.label, score=entity.score, start=start, end=end, text=text[start:end]
     )

@@ -99,7 +99,7 @@ class Control:
             activate=activate,
             actor=actor,
         )
-        published = await self._changes.make(publish, checked if activate else None)
+        published = await self._changes.make(publish, checked.for_serving() if activate else None)
         return schemas.Published(
             version=published.version.number,
             digest=published.version.digest,

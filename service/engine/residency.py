@@ -68,13 +68,16 @@ class ResidentAdapters:
     async def _load(self, digest: str) -> Adapter:
         outcome = "failed"
         try:
-            adapter = await asyncio.to_thread(lambda: read_adapter(self._read_content(digest)))
+            adapter = await asyncio.to_thread(self._read, digest)
             if self._loading.get(digest) is asyncio.current_task():
                 self.put(adapter)
             outcome = "loaded"
         finally:
             self._metrics.adapter_loads.labels(outcome).inc()
         return adapter
+
+    def _read(self, digest: str) -> Adapter:
+        return read_adapter(self._read_content(digest)).for_serving()
 
     def _end(self, digest: str, ended: asyncio.Task[Adapter]) -> None:
         if self._loading.get(digest) is ended:

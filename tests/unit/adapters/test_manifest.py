@@ -1,0 +1,93 @@
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from adapters.manifest import HEADS_OF, HeadName, Manifest, TaskName, parse_manifest
+from tests.support import PAIRS, SITES, make_manifest
+
+CENTROID = {"metric": "cosine", "scale": 1.0}
+KNN = {"metric": "cosine", "k": 1}
+TRAINING = {"rows": 3, "fingerprint": "a" * 64, "seed": 0, "settings": {}}
+
+
+def changed(task: TaskName, head: HeadName, **changes: Any) -> Manifest:
+    content = make_manifest(task=task).model_dump() | {"head": head} | changes
+    return Manifest.model_validate(content)
+
+
+@pytest.mark.parametrize(("task", "head"), PAIRS)
+def test_manifests_of_every_kind_round_trip(task: TaskName, head: HeadName) -> None:
+    manifest = make_manifest(task=task, head=head, sites=SITES)
+    assert parse_manifest(manifest.to_json()) == manifest
+
+
+@pytest.mark.parametrize("task", get_args(TaskName))
+@pytest.mark.parametrize("head", get_args(HeadName))
+def test_a_head_that_cannot_do_a_task_is_refused_with_those_that_can(
+    task: TaskName, head: HeadName
+) -> None:
+    if (task, head) in PAIRS:
+        return
+    reason = f"a {head} head cannot do {task}; its heads are {', '.join(HEADS_OF[task])}"
+    with pytest.raises(ValidationError, match=reason):
+        changed(task, head)
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "changes", "reason"),
+    [
+        ("classification", "linear", {"calibration": None}, "calibration: classification needs"),
+        ("multilabel", "linear", {"calibration": None}, "calibration: multilabel needs it"),
+        ("tagging", "linear", {"calibration": None}, "calibration: tagging needs it"),
+        (
+            "regression",
+            "linear",
+            {"calibration": {"temperature": 1.0}},
+            "calibration: regression has none",
+        ),
+        ("multilabel", "mlp", {"thresholds": None}, "thresholds: multilabel needs it"),
+        ("multilabel", "mlp", {"thresholds": (0.5,)}, "thresholds: 1 for 2 labels"),
+        ("classification", "mlp", {"thresholds": (0.5, 0.5)}, "classification has none"),
+        ("classification", "centroid", {"centroid": None}, "centroid: a centroid head needs it"),
+        ("classification", "knn", {"knn": None}, "knn: a knn head needs it"),
+        ("classification", "linear", {"knn": KNN}, "knn: a linear head has none"),
+        ("classification", "knn", {"centroid": CENTROID}, "centroid: a knn head has none"),
+        ("classification", "linear", {"labels": ("a",)}, "needs at least 2, not 1"),
+        ("tagging", "linear", {"labels": ("O",)}, "needs at least 2, not 1"),
+        ("tagging", "linear", {"labels": ("B-x", "I-x")}, "tagging needs 'O'"),
+        ("tagging", "linear", {"labels": ("O", "x")}, "'x' is no tag"),
+        ("tagging", "linear", {"labels": ("O", "B-")}, "label '' is empty"),
+        ("tagging", "linear", {"labels": ("O", "B- x")}, "has space around it"),
+        (
+            "tagging",
+            "linear",
+            {"labels": ("O", *(f"B-{number}" for number in range(256)))},
+            "at most 256, not 257",
+        ),
+        (
+            "regression",
+            "linear",
+            {"training": {**TRAINING, "rows_per_label": (3,)}},
+            "rows_per_label: 1 for 2 labels",
+        ),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(
+    task: TaskName, head: HeadName, changes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        changed(task, head, **changes)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_one_label_is_enough_where_labels_do_not_compete(task: TaskName) -> None:
+    manifest = make_manifest(("only",), task=task)
+    assert manifest.labels == ("only",)
+
+
+@pytest.mark.parametrize("task", get_args(TaskName))
+def test_the_rows_of_every_task_can_be_described(task: TaskName) -> None:
+    labels = make_manifest(task=task).labels
+    training = {**TRAINING, "rows_per_label": (1,) * len(labels)}
+    assert changed(task, "linear", training=training).training is not None

@@ -1,0 +1,28 @@
+from typing import Any
+
+import pytest
+
+from adapters.adapter import read_adapter
+from adapters.errors import InvalidAdapter
+from service.compatibility import check_fit
+from service.testing import FakeBackbone
+from tests.support import PAIRS, make_adapter_file
+
+
+@pytest.mark.parametrize(("task", "head"), PAIRS)
+def test_an_adapter_of_every_kind_fits_its_feature(task: Any, head: Any) -> None:
+    check_fit(read_adapter(make_adapter_file(task=task, head=head)), FakeBackbone())
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"feature": "tokens"}, "classification takes one vector a row.*'tokens' of backbone fake"),
+        ({"feature": "pooled", "task": "tagging"}, "tagging takes one vector a token"),
+        ({"feature": "hidden"}, r"no feature 'hidden'; it has \['pooled', 'tokens'\]"),
+        ({"width": 9}, "features of width 9.* has 8"),
+    ],
+)
+def test_another_feature_or_width_is_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidAdapter, match=reason):
+        check_fit(read_adapter(make_adapter_file(**changes)), FakeBackbone())
