@@ -72,7 +72,7 @@ def check_lora(lora: Lora, sites: Mapping[str, tuple[int, int]]) -> None:
         more = "" if len(unknown) <= _SHOWN else f" and {len(unknown) - _SHOWN} more"
         raise InvalidAdapter(
             f"the backbone has no LoRA site {[name[:80] for name in unknown[:_SHOWN]]!a}"
-            f"{more}; it has {len(sites)} others"
+            f"{more}; it has {len(sites)} sites"
         )
     for name, site in lora.sites.items():
         found, wanted = (site.a.shape[1], site.b.shape[1]), sites[name]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from adapters.adapter import Adapter
 from adapters.errors import InvalidAdapter, WrongBackbone
+from adapters.lora import check_lora
 from backbone import Backbone
 
 
@@ -17,7 +18,11 @@ def find_served(backbones: Mapping[str, Backbone], digest: str) -> Backbone:
 
 
 def check_fit(adapter: Adapter, backbone: Backbone) -> None:
-    """Refuse an adapter whose feature the backbone lacks or has otherwise; InvalidAdapter."""
+    """Refuse an adapter whose feature or sites the backbone lacks or has otherwise.
+
+    Raises:
+        InvalidAdapter: with what does not fit.
+    """
     wanted, features = adapter.manifest.feature, backbone.manifest.features
     if wanted not in features:
         raise InvalidAdapter(
@@ -36,3 +41,5 @@ def check_fit(adapter: Adapter, backbone: Backbone) -> None:
             f"the head takes features of width {adapter.width}; {wanted!r} of backbone "
             f"{backbone.name} has {width}"
         )
+    if adapter.lora is not None:
+        check_lora(adapter.lora, {})  # no backbone has sites yet: nothing may be left out silently

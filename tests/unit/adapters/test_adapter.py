@@ -1,4 +1,5 @@
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,23 @@ from adapters.adapter import build_adapter, read_adapter, read_adapter_file
 from adapters.container import read_container, write_container
 from adapters.errors import InvalidAdapter
 from adapters.heads import LinearHead
-from adapters.manifest import parse_manifest
+from adapters.manifest import Estimate, Measured, Training, parse_manifest
 from tests.support import make_adapter_file, make_manifest, make_tensors
+
+TRAINING = Training(
+    rows=10_003,
+    rows_per_label=(130,) * 77,
+    fingerprint="a" * 64,
+    seed=0,
+    settings={"strength": 1.0, "split": "given"},
+)
+_FIGURES = {
+    name: Estimate(value=0.9, low=0.8, high=1.0)
+    for name in ("accuracy", "macro_f1", "log_loss", "calibration_error")
+}
+MEASURED = Measured(
+    rows=3080, adapter=_FIGURES, baselines={"majority": _FIGURES, "tfidf": _FIGURES}
+)
 
 
 def test_what_is_written_is_what_is_read() -> None:
@@ -36,6 +52,38 @@ def test_the_safetensors_library_reads_the_file_too() -> None:
 def test_tensors_are_views_not_copies() -> None:
     _, tensors = read_container(make_adapter_file())
     assert all(not tensor.flags.owndata for tensor in tensors.values())
+
+
+def test_values_are_proven_relative_to_their_size() -> None:
+    """Beside 1e6 the rounding of float32 alone is 0.06."""
+    manifest, tensors = make_manifest(task="regression"), make_tensors()
+    tensors["head.bias"] = np.array([1e6, 1], dtype=np.float32)
+    golden = np.ones((1, 8), dtype=np.float32)
+    parts = read_container(build_adapter(manifest, tensors, golden))[1]
+    scores = parts["golden.scores"]
+    for gap, is_near in (([50, 0], True), ([200, 0], False), ([0, 0.01], False)):
+        changed = {**parts, "golden.scores": scores + np.array([gap], dtype=np.float32)}
+        content = write_container(manifest.to_json(), changed)
+        if is_near:
+            read_adapter(content)
+        else:
+            with pytest.raises(InvalidAdapter, match=r"golden row 0.*differ"):
+                read_adapter(content)
+
+
+def test_a_resident_adapter_costs_what_it_weighs() -> None:
+    labels = tuple(f"label number {number}" for number in range(77))
+    content = make_adapter_file(labels, 384, training=TRAINING, measured=MEASURED)
+    adapter = read_adapter(content)
+    assert (adapter.manifest.training, adapter.manifest.measured) == (TRAINING, MEASURED)
+    tracemalloc.start()
+    try:
+        kept = [read_adapter(bytes(bytearray(content))).for_serving() for _ in range(20)]
+        each = tracemalloc.get_traced_memory()[0] / len(kept)
+    finally:
+        tracemalloc.stop()
+    assert kept[0].manifest.labels == labels
+    assert each < len(content) + 8_000
 
 
 def test_building_proves_the_file() -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ def array(*values: float) -> Floats:
     return np.array(values, dtype=np.float32)
 
 
-def task(name: TaskName, labels: tuple[str, ...], **changes: object) -> Task:
+def task(name: TaskName, labels: tuple[str, ...], **changes: Any) -> Task:
     return TASKS[name].build(make_manifest(labels, task=name, **changes))
 
 

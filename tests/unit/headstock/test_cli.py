@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from headstock.cli import main
 from service import VERSION
-from tests.support import make_adapter_file
+from tests.support import SITES, make_adapter_file
 from tests.tiny import make_tiny_backbone, write_tiny_model
 
 
@@ -234,6 +235,37 @@ def test_labels_that_look_like_markup_are_shown_as_they_are(
     code, out, _ = run(monkeypatch, capsys, "inspect", "a.safetensors")
     assert code == 0
     assert "[red], [/b]" in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ({}, ["classification, linear", "temperature"]),
+        ({"task": "multilabel"}, ["multilabel, linear", "thresholds", "0.5, 0.5"]),
+        ({"task": "regression", "head": "mlp"}, ["regression, mlp"]),
+        ({"head": "knn"}, ["classification, knn", "metric euclidean, k 3, scale 0.1"]),
+        ({"head": "centroid"}, ["classification, centroid", "metric cosine, scale 10.0"]),
+        (
+            {"task": "tagging", "sites": SITES},
+            ["tagging, linear", "rank 2 at 2 sites: layer.0.query, layer.0.value", "digest"],
+        ),
+    ],
+)
+def test_inspect_shows_what_an_adapter_is(
+    kind: dict[str, Any],
+    shown: list[str],
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "a.safetensors").write_bytes(make_adapter_file(**kind))
+    code, out, _ = run(monkeypatch, capsys, "inspect", "a.safetensors")
+    assert code == 0
+    assert all(each in out for each in shown)
+    assert ("temperature" in out) == (kind.get("task") != "regression")
+    assert ("LoRA" in out) == ("sites" in kind)
 
 
 @pytest.mark.parametrize("command", ["", "train", "backbone add", "serve", "demo", "release set"])

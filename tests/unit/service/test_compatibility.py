@@ -6,7 +6,7 @@ from adapters.adapter import read_adapter
 from adapters.errors import InvalidAdapter
 from service.compatibility import check_fit
 from service.testing import FakeBackbone
-from tests.support import PAIRS, make_adapter_file
+from tests.support import PAIRS, SITES, make_adapter_file
 
 
 @pytest.mark.parametrize(("task", "head"), PAIRS)
@@ -20,6 +20,7 @@ def test_an_adapter_of_every_kind_fits_its_feature(task: Any, head: Any) -> None
         ({"feature": "tokens"}, "classification takes one vector a row.*'tokens' of backbone fake"),
         ({"feature": "pooled", "task": "tagging"}, "tagging takes one vector a token"),
         ({"feature": "hidden"}, r"no feature 'hidden'; it has \['pooled', 'tokens'\]"),
+        ({"sites": SITES}, r"no LoRA site \['layer\.0\.query'.*it has 0 sites"),
         ({"width": 9}, "features of width 9.* has 8"),
     ],
 )

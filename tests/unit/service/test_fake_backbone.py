@@ -44,6 +44,27 @@ def test_a_row_has_its_features_in_its_place(backbone: Backbone) -> None:
     assert not np.array_equal(pooled[0], pooled[2])
 
 
+def test_tokens_are_a_vector_each_and_pooled_stands_beside_them(backbone: Backbone) -> None:
+    rows = [backbone.preprocess(text) for text in TEXTS]
+    features = backbone.run(rows, {"pooled", "tokens"})
+    tokens, width = features["tokens"], backbone.manifest.width("tokens")
+    assert backbone.manifest.features["tokens"].dims == ("n", "t", width)
+    assert tokens.shape == (len(TEXTS), max(row.length for row in rows), width)
+    for position, row in enumerate(rows):
+        alone = backbone.run([row], {"tokens"})["tokens"][0]
+        assert np.array_equal(tokens[position, : row.length], alone)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_spans_are_places_of_tokens_in_the_text(backbone: Backbone, text: str) -> None:
+    row = backbone.preprocess(text, with_spans=True)
+    assert backbone.preprocess(text).spans is None
+    assert row.spans is not None
+    assert len(row.spans.positions) == len(row.spans.characters)
+    assert all(0 <= position < row.length for position in row.spans.positions)
+    assert all(text[start:end] for start, end in row.spans.characters)
+
+
 def test_a_feature_that_it_does_not_have_fails_the_run(backbone: Backbone) -> None:
     with pytest.raises(BackboneError):
         backbone.run([backbone.preprocess("a")], {"regions"})

@@ -10,6 +10,7 @@ import pytest
 from adapters.adapter import Adapter, read_adapter
 from adapters.answers import Classified
 from backbone import Backbone, BackboneNotFound
+from tests.support import make_adapter_file
 from tests.tiny import make_tiny_backbone
 from training.errors import InvalidData, TrainingError
 from training.evaluate import Evaluated, evaluate_adapter
@@ -90,6 +91,12 @@ def test_predictions_are_what_the_head_gives_alone(
     for text, prediction in zip(texts, result.predictions, strict=True):
         feature = backbone.run([backbone.preprocess(text)], ["pooled"])["pooled"][0]
         assert adapter.answer(feature, 1) == Classified((prediction,))
+
+
+def test_what_is_no_classification_is_not_measured_as_one(data: Path, tmp_path: Path) -> None:
+    adapter = read_adapter(make_adapter_file(task="multilabel"))
+    with pytest.raises(InvalidData, match="the adapter does multilabel"):
+        evaluate(adapter, data, tmp_path, tmp_path)
 
 
 def evaluate(adapter: Adapter, data: Path, home: Path, folder: Path) -> Evaluated:
