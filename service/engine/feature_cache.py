@@ -16,7 +16,8 @@ from service.metrics import Metrics
 
 # Python's objects around an entry's bytes, and its places in the tables; a test measures them.
 ENTRY_BYTES: Final = 360
-OWN_BYTES: Final = 60  # more, for the list of a tenant's own
+OWN_BYTES: Final = 60  # more, for its place among its tenant's own
+TENANT_BYTES: Final = 500  # for each tenant with entries of its own
 _MOST_OF_LIMIT: Final = 16  # an entry has at most this part of the limit: one never empties it
 
 
@@ -81,8 +82,8 @@ class FeatureCache:
 
     def forget(self, tenant: str) -> None:
         """Drop what is kept for this tenant alone; what it shared stays."""
-        for key in self._own.pop(tenant, ()):
-            self._bytes -= _size(key, self._entries.pop(key))
+        for key in tuple(self._own.get(tenant, ())):
+            self._drop(key, self._entries.pop(key))
         self._show()
 
     def _add(self, key: Key, value: NDArray[np.float32]) -> None:
@@ -91,18 +92,20 @@ class FeatureCache:
         self._entries[key] = copy
         self._bytes += _size(key, copy)
         if key.scope is not None:
+            self._bytes += 0 if key.scope in self._own else TENANT_BYTES
             self._own[key.scope].add(key)
         while self._bytes > self._limit_bytes:
-            self._drop_oldest()
+            self._drop(*self._entries.popitem(last=False))
         self._show()
 
-    def _drop_oldest(self) -> None:
-        key, value = self._entries.popitem(last=False)
+    def _drop(self, key: Key, value: NDArray[np.float32]) -> None:
+        """Account for an entry that was just taken out."""
         self._bytes -= _size(key, value)
         if key.scope is not None:
             self._own[key.scope].remove(key)
             if not self._own[key.scope]:
                 del self._own[key.scope]
+                self._bytes -= TENANT_BYTES
 
     def _show(self) -> None:
         self._metrics.feature_cache_bytes.set(self._bytes)

@@ -51,7 +51,8 @@ def test_what_was_kept_comes_back_to_the_bit() -> None:
     found = cache.look()
     assert found is not None
     assert bits(found) == bits(batch[1])
-    assert (found.dtype, found.shape) == (np.float32, (5,))
+    assert found.dtype == np.float32
+    assert found.shape == (5,)
 
 
 def test_features_of_any_shape_are_kept() -> None:
@@ -148,8 +149,9 @@ def test_the_same_twice_is_kept_once() -> None:
 
 
 def size_of(ids: bytes = IDS, n: int = 8) -> int:
+    """Of a shared entry, bytes."""
     cache = Watched()
-    cache.keep(ids=ids, n=n)
+    cache.keep(None, ids, n=n)
     return int(cache.metric("bytes"))
 
 
@@ -157,24 +159,24 @@ def test_the_least_recently_used_make_room() -> None:
     size = size_of(bytes(1))
     cache = Watched(20 * size)
     for number in range(20):
-        cache.keep(ids=bytes([number]))
+        cache.keep(None, ids=bytes([number]))
     assert cache.metric("entries") == 20
-    assert cache.look(ids=bytes([0])) is not None
-    cache.keep(ids=bytes([1]))  # a second run of the same input is a use, too
-    cache.keep(ids=bytes([20]))
-    cache.keep(ids=bytes([21]))
-    kept = [number for number in range(22) if cache.look(ids=bytes([number])) is not None]
+    assert cache.look(None, ids=bytes([0])) is not None
+    cache.keep(None, ids=bytes([1]))  # a second run of the same input is a use, too
+    cache.keep(None, ids=bytes([20]))
+    cache.keep(None, ids=bytes([21]))
+    kept = [number for number in range(22) if cache.look(None, ids=bytes([number])) is not None]
     assert kept == [0, 1, *range(4, 22)]
     assert cache.metric("bytes") == 20 * size
 
 
 def test_a_too_large_entry_is_not_kept_and_costs_the_others_nothing() -> None:
     cache = Watched(16 * size_of(n=100))
-    cache.keep(ids=b"big", n=100)
-    cache.keep(ids=b"too", n=101)
-    cache.keep(ids=b"ids of a long text" * 30, n=1)
-    assert cache.look(ids=b"big") is not None
-    assert cache.look(ids=b"too") is None
+    cache.keep(None, b"big", n=100)
+    cache.keep(None, b"too", n=101)
+    cache.keep(None, b"ids of a long text" * 30, n=1)
+    assert cache.look(None, b"big") is not None
+    assert cache.look(None, b"too") is None
     assert cache.metric("entries") == 1
 
 
@@ -214,8 +216,10 @@ def test_what_made_room_before_is_no_trouble_to_forget() -> None:
     cache = Watched(20 * size_of())
     for number in range(100):
         cache.keep("acme" if number % 2 else "other", b"%03d" % number)
+    assert 10 < cache.metric("entries") < 20
     cache.forget("acme")
-    assert cache.metric("entries") == 10
+    assert cache.look("acme", b"099") is None
+    assert cache.look("other", b"098") is not None
     cache.forget("other")
     assert (cache.metric("entries"), cache.metric("bytes")) == (0, 0)
 
