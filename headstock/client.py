@@ -49,6 +49,14 @@ class Client:
         """GET /v1/tenants."""
         return self._json("GET", "/v1/tenants")
 
+    def get_feature_cache(self, tenant: str) -> dict[str, Any]:
+        """GET /v1/tenants/{tenant}/feature-cache."""
+        return self._json("GET", f"/v1/tenants/{tenant}/feature-cache")
+
+    def set_feature_cache(self, tenant: str, mode: str) -> dict[str, Any]:
+        """PUT /v1/tenants/{tenant}/feature-cache."""
+        return self._json("PUT", f"/v1/tenants/{tenant}/feature-cache", json={"mode": mode})
+
     def create_key(self, tenant: str, scopes: Sequence[str]) -> dict[str, Any]:
         """POST /v1/tenants/{tenant}/keys."""
         return self._json("POST", f"/v1/tenants/{tenant}/keys", json={"scopes": list(scopes)})

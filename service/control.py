@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from adapters.adapter import Adapter, read_adapter
 from adapters.errors import NotFound, StaleRevision
 from adapters.names import check_name
-from adapters.registry import ExpectedRevision, Registry, Release, Version
+from adapters.registry import CacheMode, ExpectedRevision, Registry, Release, Version
 from backbone import Backbone
 from service import schemas
 from service.changes import Changes
@@ -50,6 +50,18 @@ class Control:
         tenants = await asyncio.to_thread(self._registry.list_tenants)
         infos = [schemas.TenantInfo(name=each.name, created_at=each.created_at) for each in tenants]
         return schemas.TenantList(tenants=infos)
+
+    async def get_feature_cache(self, tenant: str) -> schemas.FeatureCacheMode:
+        """The mode of a tenant's feature cache. Raises NotFound."""
+        mode = await asyncio.to_thread(self._registry.get_feature_cache, tenant)
+        return schemas.FeatureCacheMode(mode=mode)
+
+    async def set_feature_cache(
+        self, tenant: str, mode: CacheMode, actor: str
+    ) -> schemas.FeatureCacheMode:
+        """Set the mode of a tenant's feature cache. Raises NotFound."""
+        now = await self._change(self._registry.set_feature_cache, tenant, mode, actor=actor)
+        return schemas.FeatureCacheMode(mode=now)
 
     async def create_key(
         self, tenant: str, scopes: Sequence[schemas.TenantScope], actor: str

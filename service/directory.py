@@ -1,18 +1,22 @@
 """Keys and releases in memory: who may ask, and which version answers, asks no database."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from adapters.errors import NotFound
-from adapters.registry import ActiveRelease, LiveKey, Mark, Snapshot, TenantState
+from adapters.registry import ActiveRelease, CacheMode, LiveKey, Mark, Snapshot, TenantState
 
 _NOBODY = TenantState(keys=(), releases={})
 
 
 class Directory:
-    """Keys and releases of all tenants as of one mark. Belongs to one event loop."""
+    """Keys and releases of all tenants as of one mark. Belongs to one event loop.
 
-    def __init__(self) -> None:
+    `forget` is called with each tenant whose own cached features are nobody's any more.
+    """
+
+    def __init__(self, forget: Callable[[str], None] = lambda _: None) -> None:
+        self._forget = forget
         self.mark = Mark(0, None)
         self._tenants: dict[str, TenantState] = {}
         self._keys: dict[str, tuple[str, LiveKey]] = {}
@@ -37,6 +41,13 @@ class Directory:
     def releases(self, tenant: str) -> Mapping[str, ActiveRelease]:
         """All releases of a tenant, by adapter; empty for an unknown tenant."""
         return self._tenants.get(tenant, _NOBODY).releases
+
+    def cache_mode(self, tenant: str) -> CacheMode:
+        """Whether features of a tenant's inputs may be kept, and for whom; off for an unknown one.
+
+        Asked again when features are stored: it may have changed since their row arrived.
+        """
+        return self._tenants.get(tenant, _NOBODY).feature_cache
 
     def is_released(self, digest: str) -> bool:
         """Whether any release names this version."""
@@ -77,3 +88,5 @@ class Directory:
         for key in state.keys:
             self._keys[key.id] = (tenant, key)
         self._tenants[tenant] = state
+        if old.feature_cache == "own" != state.feature_cache:
+            self._forget(tenant)

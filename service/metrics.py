@@ -89,6 +89,20 @@ class Metrics:
         self.resident_bytes = Gauge(
             "headstock_resident_bytes", "Memory of the adapters in memory.", registry=registry
         )
+        self.feature_cache_hits = Counter(
+            "headstock_feature_cache_hits", "Rows whose features were kept.", registry=registry
+        )
+        self.feature_cache_misses = Counter(
+            "headstock_feature_cache_misses",
+            "Rows whose features might have been kept and were not there.",
+            registry=registry,
+        )
+        self.feature_cache_bytes = Gauge(
+            "headstock_feature_cache_bytes", "Memory of the kept features.", registry=registry
+        )
+        self.feature_cache_entries = Gauge(
+            "headstock_feature_cache_entries", "Inputs with kept features.", registry=registry
+        )
         self.registry_unavailable = Gauge(
             "headstock_registry_unavailable",
             "1 while the registry cannot be followed; what is known is served on.",

@@ -10,7 +10,7 @@ from backbone import Backbone, BackboneNotFound, find_backbone, list_backbones, 
 from service.access import Keyring
 from service.control import Control
 from service.directory import Directory
-from service.engine import Engine, EngineLimits, ResidentAdapters
+from service.engine import Engine, EngineLimits, FeatureCache, ResidentAdapters
 from service.follower import Follower
 from service.metrics import Metrics
 from service.pipeline import Pipeline
@@ -47,7 +47,8 @@ class Runtime:
         metrics = Metrics()
         backbones = load_backbones(settings)
         registry = Registry.open(settings.registry_url)
-        directory = Directory()
+        features = FeatureCache(settings.feature_cache_bytes, metrics)
+        directory = Directory(features.forget)
         residents = ResidentAdapters(registry.read_content, settings.resident_bytes, metrics)
         follower = Follower(registry, directory, residents, metrics, settings.poll_s)
         limits = EngineLimits(settings.queue_rows, settings.batch_tokens, settings.runs)

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from adapters.registry import CacheMode
+
 
 class Wire(BaseModel):
     """Strict: unknown fields and wrong types are refused, not guessed."""
@@ -39,6 +41,12 @@ class TenantList(Wire):
     """All tenants, by name."""
 
     tenants: list[TenantInfo]
+
+
+class FeatureCacheMode(Wire):
+    """Whether features of a tenant's inputs may be kept: no, for it alone, for all that share."""
+
+    mode: CacheMode
 
 
 TenantScope = Literal["predict", "publish"]

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     resident_bytes: int = Field(
         2 * 2**30, ge=2**20, description="Memory for loaded adapters; the least used make room."
     )
+    feature_cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="Memory for features of inputs of tenants that consent to it; 0: none is kept.",
+    )
     poll_s: float = Field(
         0.25, gt=0, le=60, description="Seconds between looks for other servers' changes."
     )

@@ -16,6 +16,7 @@ from adapters.registry.tables import audit
 
 Action = Literal[
     "tenant.create",
+    "tenant.feature_cache",
     "key.create",
     "key.revoke",
     "version.publish",

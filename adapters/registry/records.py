@@ -16,6 +16,11 @@ class Tenant:
     created_at: datetime
 
 
+# Whether a server may keep features of a tenant's inputs: not at all, for this tenant alone, or
+# for all tenants that share.
+CacheMode = Literal["off", "own", "shared"]
+
+
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
     """A key as it may be shown: all but its secret. `tenant` is None for an admin key."""
@@ -140,6 +145,7 @@ class TenantState:
 
     keys: tuple[LiveKey, ...]
     releases: Mapping[str, ActiveRelease]
+    feature_cache: CacheMode = "off"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from adapters.registry.database import Database
 from adapters.registry.records import (
     AdapterInfo,
     AuditRow,
+    CacheMode,
     Change,
     ExpectedRevision,
     KeyInfo,
@@ -73,6 +74,21 @@ class Registry:
         """All tenants by name."""
         with self._database.read() as connection:
             return tenants.list_tenants(connection)
+
+    def get_feature_cache(self, tenant: str) -> CacheMode:
+        """The mode of a tenant's feature cache; NotFound without the tenant."""
+        with self._database.read() as connection:
+            return tenants.get_feature_cache(connection, tenant)
+
+    def set_feature_cache(self, tenant: str, mode: str, *, actor: str) -> CacheMode:
+        """Set the mode of a tenant's feature cache; nothing changes where it is set already.
+
+        Raises:
+            InvalidInput: not off, own or shared.
+            NotFound: no such tenant.
+        """
+        with self._write(actor) as write:
+            return tenants.set_feature_cache(write, tenant, mode)
 
     def create_key(
         self, tenant: str, scopes: Collection[str], *, actor: str

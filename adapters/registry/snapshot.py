@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, select, true
 from adapters.registry import audit
 from adapters.registry.records import ActiveRelease, LiveKey, Snapshot, TenantState
 from adapters.registry.tables import adapters, keys, releases, tenants, versions
-from adapters.registry.tenants import live_keys
+from adapters.registry.tenants import live_keys, read_mode
 from adapters.registry.versions import is_current_release
 
 # SQLite allows 999 bound parameters in its older builds.
@@ -42,8 +42,10 @@ def _read_part(connection: Connection, where: ColumnElement[bool]) -> dict[str, 
     for name, key in live_keys(connection, where & keys.c.tenant_id.is_not(None)):
         found[name].append(key)
     active = _active_releases(connection, where)
-    known = connection.scalars(select(tenants.c.name).where(where))
-    return {name: TenantState(tuple(found[name]), active[name]) for name in known}
+    known = connection.execute(select(tenants.c.name, tenants.c.feature_cache).where(where))
+    return {
+        name: TenantState(tuple(found[name]), active[name], read_mode(mode)) for name, mode in known
+    }
 
 
 def _active_releases(

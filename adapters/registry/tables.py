@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     DateTime,
     Dialect,
@@ -50,6 +51,7 @@ metadata = MetaData(
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
         "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
 
@@ -58,6 +60,11 @@ class _Tenants(TypedColumns):
     id = Column(Integer, primary_key=True)
     name: Named[str] = Column(String(63), unique=True)
     created_at: Named[datetime] = Column(UtcDateTime)
+    feature_cache: Named[str] = Column(
+        String(6),
+        CheckConstraint("feature_cache IN ('off', 'own', 'shared')", name="feature_cache"),
+        server_default="off",
+    )
 
 
 class _Keys(TypedColumns):

@@ -1,10 +1,11 @@
 """Tenants and keys: the queries and the rules."""
 
 from collections.abc import Collection
+from typing import get_args
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
-from adapters.errors import Conflict, NotFound
+from adapters.errors import Conflict, InvalidInput, NotFound
 from adapters.names import check_name
 from adapters.registry.audit import Write
 from adapters.registry.keys import (
@@ -15,9 +16,10 @@ from adapters.registry.keys import (
     new_key,
     secret_digest,
 )
-from adapters.registry.records import KeyInfo, LiveKey, Tenant
+from adapters.registry.records import CacheMode, KeyInfo, LiveKey, Tenant
 from adapters.registry.tables import keys, tenants
 
+_MODES: tuple[CacheMode, ...] = get_args(CacheMode)
 # Two, so that a key can be replaced with no moment in which none works; no third, so that old
 # ones do not pile up.
 MAX_LIVE_KEYS = 2
@@ -46,6 +48,38 @@ def tenant_id(connection: Connection, name: str) -> int:
     if found is None:
         raise NotFound(f"there is no tenant {name}")
     return found
+
+
+def get_feature_cache(connection: Connection, name: str) -> CacheMode:
+    """The mode of a tenant's feature cache; NotFound without the tenant."""
+    owner = tenant_id(connection, name)
+    return read_mode(
+        connection.scalars(select(tenants.c.feature_cache).where(tenants.c.id == owner)).one()
+    )
+
+
+def set_feature_cache(write: Write, name: str, mode: str) -> CacheMode:
+    """Set the mode of a tenant's feature cache; nothing changes where it is set already.
+
+    Raises:
+        InvalidInput: there is no such mode.
+        NotFound: there is no such tenant.
+    """
+    wanted = read_mode(mode)
+    before = get_feature_cache(write.connection, name)
+    if wanted != before:
+        changed = update(tenants).where(tenants.c.name == name)
+        write.connection.execute(changed.values(feature_cache=wanted))
+        write.log("tenant.feature_cache", name, mode=wanted, previous=before)
+    return wanted
+
+
+def read_mode(text: str) -> CacheMode:
+    """A text as the mode that it names. Raises InvalidInput."""
+    for mode in _MODES:
+        if text == mode:
+            return mode
+    raise InvalidInput(f"there is no feature cache mode {text[:40]!a}: use off, own or shared")
 
 
 def create_key(write: Write, tenant: str, scopes: Collection[str]) -> tuple[KeyInfo, str]:

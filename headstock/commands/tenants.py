@@ -1,5 +1,6 @@
 """`headstock tenant` and `headstock key`: operators' commands, through the server."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,6 +12,21 @@ tenant_app = typer.Typer(no_args_is_help=True, help="Tenants.")
 key_app = typer.Typer(no_args_is_help=True, help="Keys of a tenant.")
 
 Tenant = Annotated[str, typer.Argument(help="The tenant's name.", metavar="TENANT")]
+
+
+class CacheMode(StrEnum):
+    """What may be done with the features of a tenant's inputs."""
+
+    OFF = "off"
+    OWN = "own"
+    SHARED = "shared"
+
+
+_CACHE_MEANS = {
+    "off": "are not kept",
+    "own": "may be kept, for this tenant alone",
+    "shared": "may be kept, for all tenants that share",
+}
 
 
 @tenant_app.command("create")
@@ -36,6 +52,33 @@ def list_tenants(server: Server = DEFAULT_SERVER, key: Key = "", json: AsJson = 
     else:
         rows = [(each["name"], each["created_at"]) for each in found["tenants"]]
         show_table("Tenants", ("name", "created"), rows)
+
+
+@tenant_app.command("cache")
+def feature_cache(
+    tenant: Tenant,
+    mode: Annotated[
+        CacheMode | None, typer.Argument(help="Set it to this; shows it otherwise.")
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = "",
+    json: AsJson = False,
+) -> None:
+    """Show or set whether a server may keep features of a tenant's inputs.
+
+    shared gives other sharing tenants a hint: by its speed, an answer can tell that somebody asked
+    the same before.
+    """
+    with connect(server, key) as client:
+        if mode is None:
+            found = client.get_feature_cache(tenant)
+        else:
+            found = client.set_feature_cache(tenant, mode.value)
+    if json:
+        show_json(found)
+    else:
+        shown = found["mode"]
+        note(f"Feature cache of {tenant}: {shown}; features of its inputs {_CACHE_MEANS[shown]}.")
 
 
 @key_app.command("create")

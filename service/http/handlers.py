@@ -22,6 +22,21 @@ async def list_tenants(call: Call) -> Response:
     return json_response(await call.runtime.control.list_tenants())
 
 
+async def get_feature_cache(call: Call) -> Response:
+    """Show whether features of the tenant's inputs may be kept."""
+    return json_response(await call.runtime.control.get_feature_cache(call.path("tenant")))
+
+
+async def set_feature_cache(call: Call) -> Response:
+    """Let features of the tenant's inputs be kept for it alone, for all that share, or not."""
+    wanted = await call.json(schemas.FeatureCacheMode)
+    return json_response(
+        await call.runtime.control.set_feature_cache(
+            call.path("tenant"), wanted.mode, call.actor.key_id
+        )
+    )
+
+
 async def create_key(call: Call) -> Response:
     """Create a key of a tenant; its text is in this answer alone."""
     wanted = await call.json(schemas.NewKeyRequest)

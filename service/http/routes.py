@@ -57,6 +57,21 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", "/v1/tenants", handlers.list_tenants, "admin", {200: schemas.TenantList}),
     Route(
+        "GET",
+        f"{_TENANT}/feature-cache",
+        handlers.get_feature_cache,
+        "any",
+        {200: schemas.FeatureCacheMode},
+    ),
+    Route(
+        "PUT",
+        f"{_TENANT}/feature-cache",
+        handlers.set_feature_cache,
+        "publish",
+        {200: schemas.FeatureCacheMode},
+        body=schemas.FeatureCacheMode,
+    ),
+    Route(
         "POST",
         f"{_TENANT}/keys",
         handlers.create_key,

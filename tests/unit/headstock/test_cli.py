@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -275,6 +276,34 @@ def test_every_command_explains_itself(
     code, out, _ = run(monkeypatch, capsys, *command.split(), "--help")
     assert code == 0
     assert "Usage" in out
+
+
+def test_a_tenants_feature_cache_is_shown_and_set(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = {"mode": "off"}
+    sent = []
+
+    def answer(
+        self: httpx.Client, method: str, path: str, json: dict[str, str] | None = None
+    ) -> httpx.Response:
+        sent.append((method, path))
+        now.update(json or {})
+        return httpx.Response(200, json=now, request=httpx.Request(method, f"http://x{path}"))
+
+    monkeypatch.setattr(httpx.Client, "request", answer)
+    cache = ("tenant", "cache", "acme")
+    code, out, err = run(monkeypatch, capsys, *cache, "--key", "k")
+    assert (code, out) == (0, "")
+    assert err == "Feature cache of acme: off; features of its inputs are not kept.\n"
+    code, out, _ = run(monkeypatch, capsys, *cache, "own", "--key", "k", "--json")
+    assert (code, json.loads(out)) == (0, {"mode": "own"})
+    code, _, err = run(monkeypatch, capsys, *cache, "shared", "--key", "k")
+    assert (code, now) == (0, {"mode": "shared"})
+    assert "for all tenants that share" in err
+    assert run(monkeypatch, capsys, *cache, "on", "--key", "k")[0] == 2
+    path = "/v1/tenants/acme/feature-cache"
+    assert sent == [("GET", path), ("PUT", path), ("PUT", path)]
 
 
 def test_the_version_is_printed(

@@ -1,7 +1,7 @@
 import pytest
 
 from adapters.errors import Conflict, InvalidInput, InvalidName, NotFound
-from adapters.registry import Registry, Tenant, parse_key, secret_digest
+from adapters.registry import AuditRow, CacheMode, Registry, Tenant, parse_key, secret_digest
 from tests.unit.registry.support import START, Clock
 
 
@@ -107,3 +107,58 @@ def test_the_admin_key_is_made_once(empty: Registry) -> None:
     assert key.scopes == ("admin",)
     [row] = empty.list_audit()
     assert (row.actor, row.action, row.tenant) == ("setup", "key.create", None)
+
+
+def test_a_feature_cache_is_off_until_its_tenant_consents(registry: Registry) -> None:
+    assert registry.get_feature_cache("acme") == "off"
+    assert registry.set_feature_cache("acme", "own", actor="root") == "own"
+    assert registry.set_feature_cache("other", "shared", actor="root") == "shared"
+    states = registry.read_tenants().tenants
+    assert {name: state.feature_cache for name, state in states.items()} == {
+        "acme": "own",
+        "other": "shared",
+    }
+    assert registry.get_feature_cache("acme") == "own"
+    assert registry.set_feature_cache("acme", "off", actor="root") == "off"
+    assert registry.read_tenants(["acme"]).tenants["acme"].feature_cache == "off"
+    assert registry.get_feature_cache("other") == "shared"
+
+
+def test_a_consent_is_one_row_of_the_audit_trail(registry: Registry, clock: Clock) -> None:
+    before = registry.head()
+    modes: tuple[CacheMode, ...] = ("off", "shared", "shared", "own")
+    for mode in modes:
+        clock.advance()
+        registry.set_feature_cache("acme", mode, actor="root")
+    second, first = registry.list_audit("acme", limit=2)
+    assert first == AuditRow(
+        before.seq + 1,
+        START + 2 * (clock.now - START) / 4,
+        "root",
+        "tenant.feature_cache",
+        "acme",
+        None,
+        {"mode": "shared", "previous": "off"},
+    )
+    assert (second.seq, second.detail) == (before.seq + 2, {"mode": "own", "previous": "shared"})
+    assert registry.head().seq == before.seq + 2
+    changes = registry.changes_since(before, 10)
+    assert changes is not None
+    assert [change.tenant for change in changes] == ["acme", "acme"]
+
+
+@pytest.mark.parametrize("mode", ["", "on", "OWN", "own ", "\ud800", "x" * 10**6])
+def test_a_mode_that_is_none_is_refused(registry: Registry, mode: str) -> None:
+    with pytest.raises(InvalidInput, match="use off, own or shared") as caught:
+        registry.set_feature_cache("acme", mode, actor="admin")
+    assert len(str(caught.value)) < 200
+    assert registry.head().seq == 2
+
+
+def test_a_feature_cache_needs_its_tenant(registry: Registry) -> None:
+    with pytest.raises(NotFound):
+        registry.get_feature_cache("nobody")
+    with pytest.raises(NotFound):
+        registry.set_feature_cache("nobody", "own", actor="admin")
+    with pytest.raises(InvalidName):
+        registry.set_feature_cache("No body", "own", actor="admin")

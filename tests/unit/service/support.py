@@ -10,7 +10,7 @@ import numpy as np
 
 from adapters.adapter import Adapter, build_adapter, read_adapter
 from adapters.answers import Answer
-from adapters.registry import ActiveRelease, LiveKey, Mark, Snapshot, TenantState
+from adapters.registry import ActiveRelease, CacheMode, LiveKey, Mark, Snapshot, TenantState
 from backbone import TextRow
 from service.engine import Engine, EngineLimits
 from service.metrics import Metrics
@@ -47,8 +47,10 @@ def release(adapter: str, digest: str, number: int = 1) -> ActiveRelease:
     return ActiveRelease(adapter, number, number, digest, "ab" * 32)
 
 
-def tenant(*keys: LiveKey, releases: Sequence[ActiveRelease] = ()) -> TenantState:
-    return TenantState(keys, {each.adapter: each for each in releases})
+def tenant(
+    *keys: LiveKey, releases: Sequence[ActiveRelease] = (), feature_cache: CacheMode = "off"
+) -> TenantState:
+    return TenantState(keys, {each.adapter: each for each in releases}, feature_cache)
 
 
 def mark(seq: int) -> Mark:

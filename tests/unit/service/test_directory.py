@@ -111,3 +111,29 @@ def test_an_update_tells_which_versions_nobody_names_any_more(directory: Directo
     assert directory.update(snapshot(6, (), acme=swapped)) == {"d1"}
     assert directory.update(snapshot(7, (), other=tenant())) == set()
     assert directory.update(snapshot(8, (), acme=tenant())) == {"d2"}
+
+
+def test_the_mode_of_the_feature_cache_follows_and_is_off_for_nobody(directory: Directory) -> None:
+    assert directory.cache_mode("acme") == "off"
+    assert directory.cache_mode("nobody") == "off"
+    directory.update(snapshot(6, (), acme=tenant(feature_cache="shared")))
+    assert directory.cache_mode("acme") == "shared"
+    assert directory.cache_mode("other") == "off"
+    directory.replace(snapshot(7, (), other=tenant(feature_cache="own")))
+    assert directory.cache_mode("acme") == "off"
+    assert directory.cache_mode("other") == "own"
+
+
+def test_what_was_kept_for_a_tenant_alone_is_forgotten_when_it_may_not_be_kept() -> None:
+    forgotten: list[str] = []
+    directory = Directory(forgotten.append)
+    own, shared, off = (tenant(feature_cache=mode) for mode in ("own", "shared", "off"))
+    directory.update(snapshot(1, (), acme=own, other=own, third=own, fourth=shared))
+    directory.update(snapshot(2, (), acme=own, fourth=off))
+    assert forgotten == []
+    directory.update(snapshot(3, (), acme=off))
+    assert forgotten == ["acme"]
+    directory.update(snapshot(4, (), acme=off, other=shared))
+    assert forgotten == ["acme", "other"]
+    directory.replace(snapshot(5, (), acme=off))
+    assert forgotten == ["acme", "other", "third"]

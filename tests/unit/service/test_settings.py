@@ -26,6 +26,7 @@ GOOD: dict[str, tuple[str, object]] = {
     "batch_tokens": ("64", 64),
     "runs": ("3", 3),
     "resident_bytes": ("1048576", 2**20),
+    "feature_cache_bytes": ("1048576", 2**20),
     "poll_s": ("0.5", 0.5),
 }
 BAD: dict[str, list[str]] = {
@@ -39,6 +40,7 @@ BAD: dict[str, list[str]] = {
     "batch_tokens": ["0"],
     "runs": ["0", "all"],
     "resident_bytes": ["1000"],
+    "feature_cache_bytes": ["-1", "1GB"],
     "poll_s": ["0", "61", "nan", "soon"],
 }
 
