@@ -35,9 +35,9 @@ def tiny_weights() -> dict[str, NDArray[np.float32]]:
     shapes["layer.down.weight"] = (WIDTH, INNER)
     shapes["layer.up.bias"] = (INNER,)
     return {
-        name: (random.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+        name: (random.standard_normal(shape) / np.sqrt(WIDTH)).astype(np.float32)
         for name, shape in shapes.items()
-    }
+    } | {"embedding": random.standard_normal(shapes["embedding"]).astype(np.float32)}
 
 
 def write_tiny_model(folder: Path, *, leaky: bool = False) -> Path:

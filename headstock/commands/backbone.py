@@ -126,6 +126,9 @@ def show(
     if json:
         show_json(content)
     else:
+        sites = [f"{site} {each.inputs} → {each.outputs}" for site, each in manifest.sites.items()]
+        graphs = [f"{graph.file}: {len(graph.sites)} sites" for graph in manifest.lora]
+        content |= {"sites": "\n".join(sites), "lora": "\n".join(graphs)}
         show_table(name, ("field", "value"), list(content.items()))
 
 

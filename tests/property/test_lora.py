@@ -69,7 +69,7 @@ def same_bits(
     first, second = one[feature][position], other[feature][0]
     if feature == "tokens":
         first, second = first[:length], second[:length]
-    return first.tobytes() == second.tobytes()
+    return bool(first.tobytes() == second.tobytes())
 
 
 def test_the_property_is_tested_on_lora_that_matters(
