@@ -12,6 +12,9 @@ from backbone.errors import BackboneError
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 MANIFEST_FILE = "backbone.json"
+WEIGHTS_FILE = "weights.bin"
+
+Precision = Literal["fp32", "int8"]
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _NAME = r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"
@@ -54,16 +57,36 @@ class Feature(_Part):
     dims: tuple[Literal["n", "t"] | int, ...]
 
 
+class Site(_Part):
+    """A matrix product y = x W inside the graph, W [inputs, outputs], where LoRA can be added."""
+
+    inputs: Annotated[int, Field(ge=1)]
+    outputs: Annotated[int, Field(ge=1)]
+
+
+class LoraGraph(_Part):
+    """A graph file that takes LoRA weights at `sites`, and has the bits of the plain one else."""
+
+    file: str
+    sites: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class Manifest(_Part):
-    """The manifest of one backbone in one precision."""
+    """The manifest of one backbone in one precision.
+
+    `sites` are all places for LoRA; `lora` the graphs that take it, smallest first. The last of
+    them has the sites of all others.
+    """
 
     format: Literal[1] = 1
     name: Name
     modality: Literal["text"] = "text"
-    precision: Literal["fp32"] = "fp32"
+    precision: Precision = "fp32"
     source: Source
     preprocessing: TextPreprocessing
     features: dict[str, Feature]
+    sites: dict[str, Site] = {}
+    lora: tuple[LoraGraph, ...] = ()
     files: dict[str, Digest]
 
     @property

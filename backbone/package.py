@@ -10,7 +10,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from backbone.errors import BackboneError, BackboneExists, BackboneNotFound
-from backbone.manifest import MANIFEST_FILE, Manifest, Source
+from backbone.manifest import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    Manifest,
+    Precision,
+    Source,
+)
 from backbone.runtime import Backbone
 
 
@@ -59,13 +66,14 @@ def write_backbone(
     return load_backbone(target)
 
 
-def check_name_free(root: Path, name: str, source: Source) -> None:
+def check_name_free(root: Path, name: str, source: Source, precision: Precision) -> None:
     """Refuse before the long work what `write_backbone` would refuse after it.
 
-    From another source comes another digest. Raises BackboneExists.
+    From another source, or in another precision, comes another digest. Raises BackboneExists.
     """
     there = peek_manifest(root / name)
-    if (root / name).exists() and (there is None or there.source != source):
+    is_other = there is None or (there.source, there.precision) != (source, precision)
+    if (root / name).exists() and is_other:
         raise _taken(root / name)
 
 
@@ -75,7 +83,8 @@ def _taken(target: Path) -> BackboneExists:
         what = "there already, and is no valid backbone"
     else:
         what = (
-            f"another backbone, {there.source.id} with digest {there.digest[:12]}…, which the "
+            f"another backbone, {there.source.id} in {there.precision} with digest "
+            f"{there.digest[:12]}…, which the "
             "adapters trained on it need"
         )
     return BackboneExists(f"{target} is {what}; choose another --name, or give --replace")
@@ -124,14 +133,17 @@ def peek_manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def load_backbone(folder: Path) -> Backbone:
-    """Verify the sha256 of every file, then load.
+def load_backbone(folder: Path, threads: int = 1) -> Backbone:
+    """Verify the sha256 of every file, then load; `threads` is for each run of the graph.
 
     Raises:
         BackboneNotFound: no backbone there.
         BackboneError: a file is missing or is not the one that the manifest names.
     """
     manifest = read_manifest(folder)
+    graphs = [MODEL_FILE, *(graph.file for graph in manifest.lora)]
+    if unnamed := {*graphs, TOKENIZER_FILE} - set(manifest.files):
+        raise BackboneError(f"{folder}: the manifest gives no sha256 for {sorted(unnamed)}")
     for name, expected in manifest.files.items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
@@ -141,7 +153,7 @@ def load_backbone(folder: Path) -> Backbone:
                 f"{path} is not the file that was added: its sha256 differs from the manifest's; "
                 "add the backbone again"
             )
-    return Backbone(folder, manifest)
+    return Backbone(folder, manifest, threads)
 
 
 def list_backbones(root: Path) -> list[Manifest]:

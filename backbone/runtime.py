@@ -1,8 +1,8 @@
 """A loaded backbone: preprocess a text, run rows through the frozen graph.
 
 The promise on which everything stands: a row's features are the same to the bit whatever else is
-in its batch, and however far it is padded. `backbone/stability.py` proves it for each backbone
-before it may be used.
+in its batch, however far it is padded, and whichever graph the LoRA of its neighbours calls for.
+`backbone/stability.py` proves it for each backbone before it may be used.
 """
 
 import platform
@@ -10,25 +10,28 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from backbone.errors import BackboneError
+from backbone.lora import PAGES, LoraPool, PlacedLora, pages_of_rows, smallest_graph
 from backbone.manifest import MODEL_FILE, TOKENIZER_FILE, Manifest
 from backbone.text import KNOWN_INPUTS, TextPreprocessor, TextRow
 
 Features = Mapping[str, NDArray[np.float32]]
 
 
-def open_session(model_file: Path) -> ort.InferenceSession:
-    """An ONNX Runtime session with one thread a run.
+def open_session(model_file: Path, threads: int = 1) -> ort.InferenceSession:
+    """An ONNX Runtime session with `threads` threads a run.
 
-    Several threads calling one such session are faster on CPU than one run over all threads.
+    Several threads calling a session of one thread are faster on CPU than one run over all.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors alone; its warnings are about graph optimisation
     try:
@@ -48,19 +51,26 @@ def _cpu() -> str:
 
 
 class Backbone:
-    """One frozen graph with its preprocessing. Safe to call from several threads at once."""
+    """One frozen graph with its preprocessing. Safe to call from several threads at once.
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    Each run of the graph takes `threads` threads.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, threads: int = 1) -> None:
         self.manifest = manifest
         self.digest = manifest.digest
         self._preprocessor = TextPreprocessor(folder / TOKENIZER_FILE, manifest.preprocessing)
-        self._session = open_session(folder / MODEL_FILE)
+        self._folder = folder
+        self._threads = threads
+        self._session = open_session(folder / MODEL_FILE, threads)
         self._inputs = [node.name for node in self._session.get_inputs()]
         if unknown := set(self._inputs) - KNOWN_INPUTS:
             raise BackboneError(
                 f"the graph {folder / MODEL_FILE} wants inputs that a text does not give: "
                 f"{sorted(unknown)}; known are {sorted(KNOWN_INPUTS)}"
             )
+        self._lora_sessions: dict[int, ort.InferenceSession] = {}
+        self._opening = Lock()
 
     @property
     def name(self) -> str:
@@ -76,16 +86,68 @@ class Backbone:
         """One text to one row, with its tokens' places in the text if asked for."""
         return self._preprocessor.row(text, with_spans)
 
-    def run(self, rows: Sequence[TextRow], features: Collection[str]) -> Features:
+    def lora_pool(self, ranks: int) -> LoraPool:
+        """A pool for the LoRA weights of this backbone's rows, of `ranks` ranks in all.
+
+        Raises:
+            BackboneError: the backbone has no LoRA graph.
+        """
+        if not self.manifest.lora:
+            raise BackboneError(
+                f"backbone {self.name} was added without LoRA graphs; add it again under another "
+                "name, with --lora all"
+            )
+        return LoraPool(self.manifest.sites, self.manifest.lora, ranks)
+
+    def open_lora(self, graph: int) -> None:
+        """Open LoRA graph number `graph` now, and not with the first row that needs it."""
+        self._lora_session(graph)
+
+    def run(
+        self,
+        rows: Sequence[TextRow],
+        features: Collection[str],
+        loras: Sequence[PlacedLora | None] = (),
+    ) -> Features:
         """Run `rows` (at least one) as one batch; each feature comes as [n, ...], float32.
 
-        A feature with a token axis is padded to the longest row.
+        `loras` has one entry a row, or none at all; all from one pool. A feature with a token
+        axis is padded to the longest row, and to two tokens at least.
         """
-        names = sorted(features)
-        feeds = self._preprocessor.collate(rows, self._inputs)
+        names = list(features)
+        feeds: dict[str, Any] = self._preprocessor.collate(rows, self._inputs)
+        placed = [lora for lora in loras if lora is not None]
+        if placed:
+            pool = placed[0].pool
+            if len(loras) != len(rows) or any(lora.pool is not pool for lora in placed):
+                raise BackboneError(f"{len(rows)} rows take as many entries of LoRA, of one pool")
+            graph = self._covering({lora.graph for lora in placed})
+            feeds |= pool.feeds(graph)
+            feeds[PAGES] = pages_of_rows(loras)
+            session = self._lora_session(graph)
+        else:
+            session = self._session
         try:
-            arrays = self._session.run(names, feeds)
+            arrays = session.run(names, feeds)
         except Exception as error:  # ONNX Runtime has no public base class for its errors
             shape = feeds[self._inputs[0]].shape
             raise BackboneError(f"the graph cannot run rows of shape {shape}: {error}") from error
         return dict(zip(names, arrays, strict=True))
+
+    def _covering(self, graphs: set[int]) -> int:
+        """The smallest LoRA graph with all sites of `graphs`."""
+        if len(graphs) == 1:
+            return next(iter(graphs))
+        sites = [frozenset(graph.sites) for graph in self.manifest.lora]
+        return smallest_graph(sites, frozenset().union(*(sites[graph] for graph in graphs)))
+
+    def _lora_session(self, graph: int) -> ort.InferenceSession:
+        session = self._lora_sessions.get(graph)
+        if session is None:
+            with self._opening:  # once, however many threads are the first
+                session = self._lora_sessions.get(graph)
+                if session is None:
+                    file = self._folder / self.manifest.lora[graph].file
+                    session = open_session(file, self._threads)
+                    self._lora_sessions[graph] = session
+        return session

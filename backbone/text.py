@@ -70,15 +70,25 @@ class TextPreprocessor:
     def collate(
         self, rows: Sequence[TextRow], inputs: Sequence[str]
     ) -> dict[str, NDArray[np.int64]]:
-        """The graph's inputs for `rows`: arrays [n, t] with t the longest row."""
-        shape = (len(rows), max(row.length for row in rows))
+        """The graph's inputs for `rows`: arrays [n, t] with t the longest row, at least two.
+
+        For a single token ONNX Runtime takes a matrix-vector kernel that sums in another order:
+        a row of one token would have other bits alone than beside a longer one.
+        """
+        lengths = [len(row.ids) for row in rows]
+        shape = (len(rows), max(2, *lengths))
         ids = np.full(shape, self._pad_id, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
         for position, row in enumerate(rows):
-            ids[position, : row.length] = row.ids
-            mask[position, : row.length] = 1
-        arrays = {IDS: ids, MASK: mask}
-        return {name: arrays.get(name, np.zeros(shape, dtype=np.int64)) for name in inputs}
+            ids[position, : lengths[position]] = row.ids
+        arrays = {}
+        for name in inputs:
+            if name == IDS:
+                arrays[name] = ids
+            elif name == MASK:
+                arrays[name] = (np.arange(shape[1]) < np.array(lengths)[:, None]).astype(np.int64)
+            else:
+                arrays[name] = np.zeros(shape, dtype=np.int64)
+        return arrays
 
 
 def _spans(encoding: Encoding) -> Spans:

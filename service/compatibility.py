@@ -42,4 +42,8 @@ def check_fit(adapter: Adapter, backbone: Backbone) -> None:
             f"{backbone.name} has {width}"
         )
     if adapter.lora is not None:
-        check_lora(adapter.lora, {})  # no backbone has sites yet: nothing may be left out silently
+        served = {name for graph in backbone.manifest.lora for name in graph.sites}
+        sites = {name: backbone.manifest.sites[name] for name in served}
+        check_lora(
+            adapter.lora, {name: (each.inputs, each.outputs) for name, each in sites.items()}
+        )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backbone import Backbone, BackboneError, Manifest, Spans, TextRow
-from backbone.manifest import Feature, Source, TextPreprocessing
+from backbone import Backbone, BackboneError, Manifest, PlacedLora, Spans, TextRow
+from backbone.manifest import Feature, LoraGraph, Site, Source, TextPreprocessing
 
 
 class FakeBackbone(Backbone):
@@ -15,9 +15,12 @@ class FakeBackbone(Backbone):
 
     `pooled` [width] is the first token's.
 
-    `before_run` is called with the rows of each run, in the run's thread; what it raises fails
-    the run.
+    LoRA adds to it the sum of a · b over the rank's first elements of each site, read from the
+    pool when the run is on. `before_run` is called with the rows of each run, in the run's
+    thread; what it raises fails the run.
     """
+
+    SITES = ("layer.query", "layer.value", "layer.dense")
 
     def __init__(
         self,
@@ -32,6 +35,11 @@ class FakeBackbone(Backbone):
                 "pooled": Feature(dims=("n", width)),
                 "tokens": Feature(dims=("n", "t", width)),
             },
+            sites={name: Site(inputs=width, outputs=width) for name in self.SITES},
+            lora=(
+                LoraGraph(file="lora-1.onnx", sites=self.SITES[:2]),
+                LoraGraph(file="lora-2.onnx", sites=self.SITES),
+            ),
             files={},
         )
         self.digest = "ab" * 32
@@ -47,8 +55,15 @@ class FakeBackbone(Backbone):
         characters = tuple(match.span() for match in re.finditer(r"\S+", text))
         return TextRow(ids, Spans(np.arange(len(characters)), characters))
 
+    def open_lora(self, graph: int) -> None:
+        """There is nothing to open. Raises IndexError where there is no such graph."""
+        self.manifest.lora[graph]
+
     def run(
-        self, rows: Sequence[TextRow], features: Collection[str]
+        self,
+        rows: Sequence[TextRow],
+        features: Collection[str],
+        loras: Sequence[PlacedLora | None] = (),
     ) -> Mapping[str, NDArray[np.float32]]:
         """The features of each row; remembers the batch's size."""
         self._before_run(rows)
@@ -58,6 +73,16 @@ class FakeBackbone(Backbone):
         ids = np.zeros((len(rows), max(row.length for row in rows)), dtype=np.float32)
         for position, row in enumerate(rows):
             ids[position, : row.length] = row.ids
+        for position, lora in enumerate(loras):
+            if lora is not None:
+                ids[position] += self._shift(lora)
         tokens = np.repeat(ids[:, :, None], self.width, axis=2)
         values = {"pooled": np.ascontiguousarray(tokens[:, 0]), "tokens": tokens}
         return {name: values[name] for name in features}
+
+    def _shift(self, lora: PlacedLora) -> float:
+        shift = 0.0
+        for site in self.manifest.lora[lora.graph].sites:
+            a, b = lora.pool.arrays(site)
+            shift += float(np.dot(a[lora.pages, 0], b[lora.pages, 0]))
+        return shift

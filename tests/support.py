@@ -29,6 +29,7 @@ def make_manifest(
     task: TaskName = "classification",
     head: HeadName = "linear",
     sites: Mapping[str, tuple[int, int]] | None = None,
+    rank: int = RANK,
     **changes: Any,
 ) -> Manifest:
     """Valid for every pair of task and head; `changes` replace parts."""
@@ -43,7 +44,7 @@ def make_manifest(
     if head == "knn":
         parts["knn"] = {"metric": "euclidean", "k": 3, "scale": 0.1}
     if sites:
-        parts["lora"] = {"rank": RANK, "sites": tuple(sites)}
+        parts["lora"] = {"rank": rank, "sites": tuple(sites)}
     return Manifest(task=task, head=head, backbone=backbone, labels=labels, **parts | changes)
 
 
@@ -53,12 +54,13 @@ def make_tensors(
     seed: int = 0,
     head: HeadName = "linear",
     sites: Mapping[str, tuple[int, int]] | None = None,
+    rank: int = RANK,
 ) -> Tensors:
     """Random weights of a head, and of LoRA at `sites`."""
     random = np.random.default_rng(seed)
     shapes = _head_shapes(head, n_labels, width)
     for site, (inputs, outputs) in (sites or {}).items():
-        shapes |= {f"lora.{site}.a": (RANK, inputs), f"lora.{site}.b": (RANK, outputs)}
+        shapes |= {f"lora.{site}.a": (rank, inputs), f"lora.{site}.b": (rank, outputs)}
     tensors = {
         name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()
     }
@@ -88,11 +90,19 @@ def make_adapter_file(
     task: TaskName = "classification",
     head: HeadName = "linear",
     sites: Mapping[str, tuple[int, int]] | None = None,
+    rank: int = RANK,
+    scale: float = 1.0,
     **changes: Any,
 ) -> bytes:
-    """A fresh adapter with random weights, valid in every respect; with LoRA where sites are."""
+    """A fresh adapter with random weights, valid in every respect; with LoRA where sites are.
+
+    LoRA's weights are multiplied by `scale`.
+    """
     random = np.random.default_rng(seed + 1)
     golden = random.standard_normal((3, width)).astype(np.float32)
-    manifest = make_manifest(labels, backbone, task, head, sites, **changes)
-    tensors = make_tensors(len(manifest.labels), width, seed, head, sites)
+    manifest = make_manifest(labels, backbone, task, head, sites, rank, **changes)
+    tensors = make_tensors(len(manifest.labels), width, seed, head, sites, rank)
+    tensors |= {
+        name: tensors[name] * np.float32(scale) for name in tensors if name.startswith("lora.")
+    }
     return build_adapter(manifest, tensors, golden)

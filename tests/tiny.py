@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from backbone import Backbone
 from training.backbones import OnnxOptions, add_from_onnx
+from training.packing import DEFAULT, Build
 
 WIDTH = 8
 MAX_LENGTH = 16
@@ -17,24 +18,46 @@ MAX_LENGTH = 16
 _VOCABULARY = {"[PAD]": 0, "[UNK]": 1} | {chr(code): code - 30 for code in range(32, 127)}
 
 
-def tiny_weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The embedding and the matrix W."""
+INNER = 24
+SITES = {
+    "layer.query": (WIDTH, WIDTH),
+    "layer.value": (WIDTH, WIDTH),
+    "layer.up": (WIDTH, INNER),
+    "layer.down": (INNER, WIDTH),
+}
+
+
+def tiny_weights() -> dict[str, NDArray[np.float32]]:
+    """All weights by name; "layer.down.weight" is kept transposed, as torch does."""
     random = np.random.default_rng(7)
-    embedding = random.standard_normal((len(_VOCABULARY), WIDTH)).astype(np.float32)
-    return embedding, random.standard_normal((WIDTH, WIDTH)).astype(np.float32)
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (len(_VOCABULARY), WIDTH)}
+    shapes |= {f"{site}.weight": shape for site, shape in SITES.items()}
+    shapes["layer.down.weight"] = (WIDTH, INNER)
+    shapes["layer.up.bias"] = (INNER,)
+    return {
+        name: (random.standard_normal(shape) / np.sqrt(WIDTH)).astype(np.float32)
+        for name, shape in shapes.items()
+    } | {"embedding": random.standard_normal(shapes["embedding"]).astype(np.float32)}
 
 
 def write_tiny_model(folder: Path, *, leaky: bool = False) -> Path:
-    """`model.onnx` and `tokenizer.json` in `folder`: tokens = tanh(embedding[ids] W).
+    """`model.onnx` and `tokenizer.json` in `folder`, with an embedding and four matrix products.
 
+    e = embedding[ids]; m = tanh(e Query) + e Value; tokens = tanh(m Up + bias) Down.
     `leaky` subtracts the batch's mean, so that neighbours change a row.
     """
-    embedding, weight = tiny_weights()
     node = helper.make_node
     nodes = [
         node("Gather", ["embedding", "input_ids"], ["embedded"]),
-        node("MatMul", ["embedded", "weight"], ["mixed"]),
-        node("Tanh", ["mixed"], ["inner"]),
+        node("MatMul", ["embedded", "layer.query.weight"], ["query"]),
+        node("MatMul", ["embedded", "layer.value.weight"], ["value"]),
+        node("Tanh", ["query"], ["active"]),
+        node("Add", ["active", "value"], ["mixed"]),
+        node("MatMul", ["mixed", "layer.up.weight"], ["up"]),
+        node("Add", ["up", "layer.up.bias"], ["biased"]),
+        node("Tanh", ["biased"], ["wide"]),
+        node("Transpose", ["layer.down.weight"], ["down"], perm=[1, 0]),
+        node("MatMul", ["wide", "down"], ["inner"]),
     ]
     if leaky:
         nodes += [
@@ -50,10 +73,7 @@ def write_tiny_model(folder: Path, *, leaky: bool = False) -> Path:
     output = helper.make_tensor_value_info(
         "last_hidden_state", TensorProto.FLOAT, ["n", "t", WIDTH]
     )
-    weights = [
-        numpy_helper.from_array(embedding, "embedding"),
-        numpy_helper.from_array(weight, "weight"),
-    ]
+    weights = [numpy_helper.from_array(value, name) for name, value in tiny_weights().items()]
     graph = helper.make_graph(nodes, "tiny", inputs, [output], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, str(folder / "model.onnx"))
@@ -63,9 +83,10 @@ def write_tiny_model(folder: Path, *, leaky: bool = False) -> Path:
     return folder / "model.onnx"
 
 
-def make_tiny_backbone(root: Path, name: str = "tiny") -> Backbone:
+def make_tiny_backbone(root: Path, name: str = "tiny", build: Build = DEFAULT) -> Backbone:
     """Add the tiny model under `root`, through the same door as any ONNX file."""
     source = root.parent / f"{name}-source"
     source.mkdir(parents=True)
     file = write_tiny_model(source)
-    return add_from_onnx(file, OnnxOptions(max_length=MAX_LENGTH), root, name, lambda _: None)
+    options = OnnxOptions(max_length=MAX_LENGTH)
+    return add_from_onnx(file, options, root, name, lambda _: None, build=build).backbone

@@ -17,8 +17,9 @@ import transformers
 from numpy.typing import NDArray
 
 from backbone.errors import BackboneError
-from backbone.graph import Pooling
+from backbone.surgery.features import Pooling
 
+WRAPPER = "encoder."  # how `_Tokens` calls the encoder: a prefix of every module's path
 _LENGTH_CAP = 512  # for a model that names no bound of its own
 
 

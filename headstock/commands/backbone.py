@@ -1,5 +1,6 @@
 """`headstock backbone`: add, list, show."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ class Precision(StrEnum):
     """How weights are kept."""
 
     FP32 = "fp32"
+    INT8 = "int8"
 
 
 @backbone_app.command("add")
@@ -41,6 +43,13 @@ def add(
         int | None,
         typer.Option(help="ONNX file: most tokens of a text, by default 256.", min=1),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Sites of a LoRA graph: endings of their names as query,value; all; or none. "
+            "Repeat it for several graphs. By default query and value, and all."
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of another backbone of that name.")
     ] = False,
@@ -50,9 +59,11 @@ def add(
     from backbone.manifest import check_backbone_name
     from backbone.package import peek_manifest
     from training import backbones, sources
+    from training.packing import Build
 
     root = settings().backbones_folder
     check_backbone_name(name)
+    build = Build(precision.value, lora)
     is_onnx = source.endswith(".onnx")
     if is_onnx or Path(source).expanduser().is_dir():
         _refuse_options("the hub", revision=revision)
@@ -66,16 +77,26 @@ def add(
 
         if is_onnx:
             options = backbones.OnnxOptions(tokenizer, _taps(tap or []), max_length or 256)
-            added = backbones.add_from_onnx(Path(source), options, root, name, say, replace)
+            added = backbones.add_from_onnx(Path(source), options, root, name, say, replace, build)
         else:
             found = sources.resolve(source, revision)
-            added = backbones.add_from_folder(found.path, found.source, root, name, say, replace)
-    manifest = added.manifest
+            added = backbones.add_from_folder(
+                found.path, found.source, root, name, say, replace, build
+            )
+    manifest = added.backbone.manifest
     if json:
-        show_json(_described(manifest))
+        measured = {"int8": asdict(added.int8)} if added.int8 else {}
+        show_json({**_described(manifest), **measured})
     else:
         features = ", ".join(f"{key} {list(each.dims)}" for key, each in manifest.features.items())
         note(f"Added backbone {name} ({precision}): {features}; digest {manifest.digest[:12]}…")
+        for graph in manifest.lora:
+            note(f"LoRA graph {graph.file}: {len(graph.sites)} of {len(manifest.sites)} sites.")
+        if added.int8:
+            note(
+                f"Beside fp32: cosine {added.int8.cosine_mean:.4f} in the mean, "
+                f"{added.int8.cosine_minimum:.4f} at least; {added.int8.speed:.1f} times the speed."
+            )
     if before is not None and before.digest == manifest.digest:
         note("It was there already, the same to the bit.")
 
@@ -105,6 +126,9 @@ def show(
     if json:
         show_json(content)
     else:
+        sites = [f"{site} {each.inputs} → {each.outputs}" for site, each in manifest.sites.items()]
+        graphs = [f"{graph.file}: {len(graph.sites)} sites" for graph in manifest.lora]
+        content |= {"sites": "\n".join(sites), "lora": "\n".join(graphs)}
         show_table(name, ("field", "value"), list(content.items()))
 
 

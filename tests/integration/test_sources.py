@@ -54,7 +54,9 @@ def save_model(folder: Path, kind: str, **settings: Any) -> Path:
 
 def add(folder: Path, root: Path) -> Backbone:
     found = sources.resolve(str(folder), None)
-    return backbones.add_from_folder(found.path, found.source, root, "small", lambda _: None)
+    return backbones.add_from_folder(
+        found.path, found.source, root, "small", lambda _: None
+    ).backbone
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet"])

@@ -29,7 +29,7 @@ PLACES = {
     "sklearn": ("training/",),
     "polars": ("training/",),
     "bentoml": ("service/app.py",),
-    "onnx": ("training/", "backbone/graph.py"),
+    "onnx": ("training/", "backbone/surgery/"),
     "onnxruntime": ("backbone/",),
     "tokenizers": ("backbone/",),
     "sqlalchemy": ("adapters/registry/",),

@@ -85,7 +85,9 @@ def test_an_unknown_name_lists_the_known_ones(root: Path) -> None:
 
 def add(root: Path, max_length: int = 16, replace: bool = False) -> Backbone:
     file = root.parent / "tiny-source" / "model.onnx"
-    return add_from_onnx(file, OnnxOptions(max_length=max_length), root, "tiny", silent, replace)
+    return add_from_onnx(
+        file, OnnxOptions(max_length=max_length), root, "tiny", silent, replace
+    ).backbone
 
 
 def test_another_backbone_takes_a_name_only_where_that_is_meant(root: Path) -> None:
@@ -152,11 +154,11 @@ def test_a_graph_whose_rows_meet_is_refused_and_leaves_nothing(root: Path, tmp_p
 def test_a_tensor_inside_the_graph_can_be_tapped(root: Path, tmp_path: Path) -> None:
     file = write_tiny_model(tmp_path)
     options = OnnxOptions(taps={"tokens": "embedded"}, max_length=16)
-    backbone = add_from_onnx(file, options, root, "tapped", lambda _: None)
+    backbone = add_from_onnx(file, options, root, "tapped", lambda _: None).backbone
     row = backbone.preprocess("abc")
     tokens = backbone.run([row], {"tokens"})["tokens"][0]
     assert tokens.shape == (3, WIDTH)
-    assert np.array_equal(tokens, tiny_weights()[0][row.ids])
+    assert np.array_equal(tokens, tiny_weights()["embedding"][row.ids])
 
 
 def test_a_wrong_tap_names_what_there_is(root: Path, tmp_path: Path) -> None:

@@ -49,6 +49,32 @@ def run(
     return code or 0, captured.out, captured.err
 
 
+def test_int8_says_what_it_costs_and_lora_takes_the_sites_named(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_model(tmp_path)
+    add = ("backbone", "add", str(model), "--name", "tiny", "--max-length", "16")
+    lora = ("--lora", "up,down", "--lora", "query")
+    code, out, err = run(monkeypatch, capsys, *add, "--precision", "int8", *lora, "--json")
+    assert code == 0, err
+    added = json.loads(out)
+    assert added["precision"] == "int8"
+    assert 0.9 < added["int8"]["cosine_minimum"] <= added["int8"]["cosine_mean"] <= 1.000001
+    assert added["int8"]["speed"] > 0
+    sites = [graph["sites"] for graph in added["lora"]]
+    pair = ["layer.up", "layer.down"]
+    assert sites == [["layer.query"], pair, ["layer.query", *pair]]
+    code, out, err = run(monkeypatch, capsys, *add, "--precision", "int8", *lora)
+    assert "Beside fp32: cosine" in err
+    assert "LoRA graph lora-3.onnx: 3 of 4 sites" in err
+    code, out, err = run(monkeypatch, capsys, *add)
+    assert code == 1
+    assert "is another backbone, model.onnx in int8" in err
+    code, out, err = run(monkeypatch, capsys, *add, "--replace", "--lora", "qu")
+    assert code == 1
+    assert "its sites end with: down, query, up, value" in err.replace("\n", " ")
+
+
 def test_an_onnx_file_to_a_measured_adapter(
     home: Path,
     data: Path,

@@ -12,6 +12,8 @@ from tests.support import PAIRS, SITES, make_adapter_file
 @pytest.mark.parametrize(("task", "head"), PAIRS)
 def test_an_adapter_of_every_kind_fits_its_feature(task: Any, head: Any) -> None:
     check_fit(read_adapter(make_adapter_file(task=task, head=head)), FakeBackbone())
+    with_lora = make_adapter_file(task=task, head=head, sites={"layer.query": (8, 8)})
+    check_fit(read_adapter(with_lora), FakeBackbone())
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,8 @@ def test_an_adapter_of_every_kind_fits_its_feature(task: Any, head: Any) -> None
         ({"feature": "tokens"}, "classification takes one vector a row.*'tokens' of backbone fake"),
         ({"feature": "pooled", "task": "tagging"}, "tagging takes one vector a token"),
         ({"feature": "hidden"}, r"no feature 'hidden'; it has \['pooled', 'tokens'\]"),
-        ({"sites": SITES}, r"no LoRA site \['layer\.0\.query'.*it has 0 sites"),
+        ({"sites": SITES}, r"no LoRA site \['layer\.0\.query'.*it has 3 sites"),
+        ({"sites": {"layer.query": (8, 9)}}, r"'layer.query' goes from width 8 to 9"),
         ({"width": 9}, "features of width 9.* has 8"),
     ],
 )

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbone import Backbone, BackboneError
+from backbone import Backbone, BackboneError, PlacedLora
+from backbone.stability import random_factors
 from service.testing import FakeBackbone
 from tests.tiny import make_tiny_backbone
 
@@ -51,7 +52,7 @@ def test_tokens_are_a_vector_each_and_pooled_stands_beside_them(backbone: Backbo
     assert backbone.manifest.features["tokens"].dims == ("n", "t", width)
     assert tokens.shape == (len(TEXTS), max(row.length for row in rows), width)
     for position, row in enumerate(rows):
-        alone = backbone.run([row], {"tokens"})["tokens"][0]
+        alone = backbone.run([row], {"tokens"})["tokens"][0, : row.length]
         assert np.array_equal(tokens[position, : row.length], alone)
 
 
@@ -68,6 +69,30 @@ def test_spans_are_places_of_tokens_in_the_text(backbone: Backbone, text: str) -
 def test_a_feature_that_it_does_not_have_fails_the_run(backbone: Backbone) -> None:
     with pytest.raises(BackboneError):
         backbone.run([backbone.preprocess("a")], {"regions"})
+
+
+def test_rows_with_lora_beside_rows_without(backbone: Backbone) -> None:
+    pool = backbone.lora_pool(12)
+    first, last = backbone.manifest.lora[0], backbone.manifest.lora[-1]
+    assert len(first.sites) < len(last.sites)
+    placed: list[PlacedLora] = []
+    for pages, graph in ((range(1, 9), first), ([12, 10], last)):
+        sites = {name: backbone.manifest.sites[name] for name in graph.sites}
+        placed.append(pool.place(pages, random_factors(sites, len(pages), seed=len(placed))))
+    assert [lora.graph for lora in placed] == [0, len(backbone.manifest.lora) - 1]
+    backbone.open_lora(0)
+    loras = [None, *placed]
+    rows = [backbone.preprocess("a text")] * 3
+    together = backbone.run(rows, {"pooled"}, loras)["pooled"]
+    for position, lora in enumerate(loras):
+        alone = backbone.run(rows[:1], {"pooled"}, [lora])["pooled"][0]
+        assert np.array_equal(alone, together[position])
+    assert np.array_equal(together[0], backbone.run(rows[:1], {"pooled"})["pooled"][0])
+    assert len({row.tobytes() for row in together}) == 3
+    for array in pool.arrays(first.sites[0]):
+        array[1:9] = 0  # the arrays are read when the run is on, not when the LoRA is placed
+    changed = backbone.run(rows[:1], {"pooled"}, placed[:1])["pooled"][0]
+    assert not np.array_equal(changed, together[1])
 
 
 def test_the_fake_remembers_its_batches_and_fails_when_told() -> None:

@@ -1,8 +1,4 @@
-"""Surgery on ONNX graphs: naming features, stable pooling, stripping what is not the model.
-
-Works on the ONNX file, never on torch code, so that every source is treated alike. Needs the
-`onnx` package, which the serving installation does not have: nothing that serves imports this.
-"""
+"""Features of a graph: naming them, pooling that is stable, dropping what is not the model."""
 
 from typing import Literal
 
@@ -11,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from backbone.errors import BackboneError
+from backbone.surgery.model import prune
 
 Pooling = Literal["mean", "cls"]
 
@@ -50,10 +47,11 @@ def expose(model: onnx.ModelProto, tensor: str, feature: str, dims: tuple[str | 
 
 
 def keep_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
-    """Drop all outputs but `names`, so that no run computes what nobody reads."""
+    """Drop all outputs but `names`, with the nodes and weights that only others need."""
     kept = {output.name: output for output in model.graph.output}
     del model.graph.output[:]
     model.graph.output.extend(kept[name] for name in names)
+    prune(model)
 
 
 def add_pooling(model: onnx.ModelProto, width: int, pooling: Pooling) -> None:
