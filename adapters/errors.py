@@ -74,9 +74,25 @@ class MissingScope(HeadstockError):
 
 
 class Overloaded(HeadstockError):
-    """The server is full; the caller may try again."""
+    """The server is full; the caller may try again after `retry_after_s` seconds."""
 
     code = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TenantOverloaded(Overloaded):
+    """The tenant has its share of what may wait; there is room for others."""
+
+    code = "tenant-overloaded"
+
+
+class DeadlineExceeded(HeadstockError):
+    """The time that the caller gave is over."""
+
+    code = "deadline-exceeded"
 
 
 class RegistryUnavailable(HeadstockError):

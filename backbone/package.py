@@ -1,6 +1,5 @@
 """Backbone folders on disk: written whole or not at all, verified when loaded."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -10,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from backbone.errors import BackboneError, BackboneExists, BackboneNotFound
+from backbone.files import file_sha256, verify_file
 from backbone.manifest import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -19,12 +19,6 @@ from backbone.manifest import (
     Source,
 )
 from backbone.runtime import Backbone
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_backbone(
@@ -145,14 +139,7 @@ def load_backbone(folder: Path, threads: int = 1) -> Backbone:
     if unnamed := {*graphs, TOKENIZER_FILE} - set(manifest.files):
         raise BackboneError(f"{folder}: the manifest gives no sha256 for {sorted(unnamed)}")
     for name, expected in manifest.files.items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise BackboneError(f"{folder}: the file {name!r} of the manifest is missing")
-        if file_sha256(path) != expected:
-            raise BackboneError(
-                f"{path} is not the file that was added: its sha256 differs from the manifest's; "
-                "add the backbone again"
-            )
+        verify_file(folder, name, expected)
     return Backbone(folder, manifest, threads)
 
 

@@ -18,8 +18,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from backbone.errors import BackboneError
+from backbone.files import verify_file
 from backbone.lora import PAGES, LoraPool, PlacedLora, pages_of_rows, smallest_graph
-from backbone.manifest import MODEL_FILE, TOKENIZER_FILE, Manifest
+from backbone.manifest import MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Manifest
 from backbone.text import KNOWN_INPUTS, TextPreprocessor, TextRow
 
 Features = Mapping[str, NDArray[np.float32]]
@@ -147,7 +148,10 @@ class Backbone:
             with self._opening:  # once, however many threads are the first
                 session = self._lora_sessions.get(graph)
                 if session is None:
-                    file = self._folder / self.manifest.lora[graph].file
-                    session = open_session(file, self._threads)
+                    file = self.manifest.lora[graph].file
+                    # Long after the start: the folder may hold another backbone by now.
+                    for name in {file, WEIGHTS_FILE} & set(self.manifest.files):
+                        verify_file(self._folder, name, self.manifest.files[name])
+                    session = open_session(self._folder / file, self._threads)
                     self._lora_sessions[graph] = session
         return session

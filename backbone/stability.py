@@ -1,4 +1,8 @@
-"""Proof on real runs that neighbours, padding and LoRA never change another row's features."""
+"""Proof on real runs that neighbours, padding and LoRA never change another row's features.
+
+Features must be equal number by number; 0.0 and -0.0 pass for one, as in all that is computed from
+them (a LoRA of zeros turns the one into the other).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 

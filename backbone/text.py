@@ -1,5 +1,6 @@
 """Text preprocessing without torch: one text to one row of token ids, rows to padded arrays."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from tokenizers import Encoding, Tokenizer
 
 from backbone.errors import BackboneError
 from backbone.manifest import TextPreprocessing
+
+# Rows are made one at a time: its threads for batches would have nothing to do.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 IDS = "input_ids"
 MASK = "attention_mask"
@@ -61,7 +65,11 @@ class TextPreprocessor:
         A tokenizer without special tokens gives nothing for an empty text: one padding token
         stands in, since a row must have something to pool.
         """
-        encoding = self._tokenizer.encode(text)
+        # As batches of one: `encode` keeps the interpreter locked, for a second at a long text.
+        if with_spans:
+            encoding = self._tokenizer.encode_batch([text])[0]
+        else:
+            encoding = self._tokenizer.encode_batch_fast([text])[0]  # without places in the text
         ids = np.asarray(encoding.ids or [self._pad_id], dtype=np.int64)
         # The encoding itself is not kept: it holds the tokens that were cut off, too, and took
         # 10 MB for a text of 100,000 characters.

@@ -1,10 +1,12 @@
 """The one table from the domain's errors to statuses. First match wins: subclasses stand first."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 from adapters.errors import (
     Conflict,
+    DeadlineExceeded,
     HeadstockError,
     InvalidInput,
     MissingScope,
@@ -12,6 +14,7 @@ from adapters.errors import (
     Overloaded,
     RegistryUnavailable,
     StaleRevision,
+    TenantOverloaded,
     TooLarge,
     Unauthenticated,
 )
@@ -68,10 +71,12 @@ STATUS: tuple[tuple[type[HeadstockError], int, str], ...] = (
     (Conflict, 409, "Contradicts the present state"),
     (Unauthenticated, 401, "A valid key is needed"),
     (MissingScope, 403, "The key does not allow this"),
+    (TenantOverloaded, 429, "The tenant asks too much at once"),
     (Overloaded, 503, "The server is full"),
     (TimedOut, 503, "Not done in time"),
     (AdapterUnavailable, 503, "The adapter cannot answer here"),
     (RegistryUnavailable, 503, "The registry cannot be reached"),
+    (DeadlineExceeded, 504, "Not done in the time given"),
     (ClientLeft, 499, "The client left"),
     (HeadFailed, 500, "The adapter failed"),
 )
@@ -92,8 +97,14 @@ def to_problem(error: Exception) -> Problem:
     """The public side of an error. What is not meant for clients is logged and said in general."""
     for kind, status, title in STATUS:
         if isinstance(error, kind):
-            retry = _RETRY_AFTER_S if status == 503 else None
-            return Problem(status, error.code, title, str(error), retry)
+            return Problem(status, error.code, title, str(error), _retry_after(error, status))
     logger.error("a request failed inside the server", exc_info=error)
     detail = "the server failed on this request; its log has the reason"
     return Problem(500, HeadstockError.code, "Internal error", detail)
+
+
+def _retry_after(error: HeadstockError, status: int) -> int | None:
+    """Whole seconds, as the header wants them."""
+    if isinstance(error, Overloaded):
+        return max(1, math.ceil(error.retry_after_s))
+    return _RETRY_AFTER_S if status == 503 else None

@@ -3,6 +3,8 @@
 The number of series is bounded by the code and the backbones that are served, whatever is asked.
 """
 
+from dataclasses import dataclass
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -15,6 +17,21 @@ from prometheus_client import (
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMetrics:
+    """One backbone's series, looked up once: they are touched at each batch."""
+
+    batch_rows: Histogram
+    batch_adapters: Histogram
+    text_tokens: Counter
+    padded_tokens: Counter
+    queue_rows: Gauge
+    queue_seconds: Histogram
+    backbone_seconds: Histogram
+    failed_rows: Counter
+    lora_fills: Counter
 
 
 class Metrics:
@@ -37,6 +54,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.batch_rows = Histogram(
             "headstock_batch_rows",
             "Rows of a batch.",
@@ -77,6 +95,12 @@ class Metrics:
         self.failed_rows = Counter(
             "headstock_failed_rows", "Rows that failed alone.", ["backbone"], registry=registry
         )
+        self.lora_fills = Counter(
+            "headstock_lora_fills",
+            "LoRAs copied into the graph's pool, because a row needed one that was not there.",
+            ["backbone"],
+            registry=registry,
+        )
         self.adapter_loads = Counter(
             "headstock_adapter_loads",
             "Adapters loaded from the registry, by outcome.",
@@ -90,7 +114,9 @@ class Metrics:
             "headstock_resident_bytes", "Memory of the adapters in memory.", registry=registry
         )
         self.feature_cache_hits = Counter(
-            "headstock_feature_cache_hits", "Rows whose features were kept.", registry=registry
+            "headstock_feature_cache_hits",
+            "Features that were found in the cache.",
+            registry=registry,
         )
         self.feature_cache_misses = Counter(
             "headstock_feature_cache_misses",
@@ -101,12 +127,37 @@ class Metrics:
             "headstock_feature_cache_bytes", "Memory of the kept features.", registry=registry
         )
         self.feature_cache_entries = Gauge(
-            "headstock_feature_cache_entries", "Inputs with kept features.", registry=registry
+            "headstock_feature_cache_entries", "Features kept.", registry=registry
         )
         self.registry_unavailable = Gauge(
             "headstock_registry_unavailable",
             "1 while the registry cannot be followed; what is known is served on.",
             registry=registry,
+        )
+
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One request was answered. The series are looked up once: this is done at each request."""
+        series = self._answered.get((method, route, status))
+        if series is None:
+            series = self._answered[method, route, status] = (
+                self.requests.labels(method, route, status),
+                self.request_seconds.labels(method, route),
+            )
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def engine(self, backbone: str) -> EngineMetrics:
+        """The series of one backbone."""
+        return EngineMetrics(
+            batch_rows=self.batch_rows.labels(backbone),
+            batch_adapters=self.batch_adapters.labels(backbone),
+            text_tokens=self.batch_tokens.labels(backbone, "text"),
+            padded_tokens=self.batch_tokens.labels(backbone, "padded"),
+            queue_rows=self.queue_rows.labels(backbone),
+            queue_seconds=self.queue_seconds.labels(backbone),
+            backbone_seconds=self.backbone_seconds.labels(backbone),
+            failed_rows=self.failed_rows.labels(backbone),
+            lora_fills=self.lora_fills.labels(backbone),
         )
 
     def render(self) -> bytes:

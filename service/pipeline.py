@@ -1,23 +1,54 @@
 """The one way from a request to its answer; every transport translates to this and back."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from adapters.adapter import Adapter
 from adapters.answers import Answer, Tagged
 from adapters.errors import InvalidAdapter, NotFound, TooLarge
 from adapters.registry import ActiveRelease
-from backbone import TextRow
+from backbone import BackboneError, TextRow
 from service.access import Principal, authorize
 from service.answers import most_scores, to_prediction
 from service.aside import aside
 from service.directory import Directory
-from service.engine import Engine, ResidentAdapters
+from service.engine import Engine, Job, ResidentAdapters
 from service.errors import AdapterUnavailable
-from service.schemas import AdapterRef, PredictRequest, PredictResponse
+from service.schemas import (
+    AdapterRef,
+    FanOutRequest,
+    FanOutResponse,
+    PredictRequest,
+    PredictResponse,
+)
 from service.settings import Settings
 
-MOST_SCORES = 100_000  # of one answer: 5 MB of JSON
+MOST_SCORES = 100_000  # of one answer: 5 MB of JSON, where labels are short
+_MOST_ANSWER_BYTES = 16 * 2**20
+_SCORE_BYTES = 60  # of JSON around a label
+_MOST_ADAPTER_BYTES = 256 * 2**20  # of one request
+_MOST_HEAD_BYTES = 4 * 2**30  # weights that the heads of one request read: seconds of work
 INLINE_SCORES = 2_000  # an answer with more is put together in a thread
+
+
+@dataclass(frozen=True, slots=True)
+class _Routed:
+    """Which version answers for an adapter, and where."""
+
+    release: ActiveRelease
+    version: Adapter
+    engine: Engine
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A version's answers to all inputs, with the rows that they are about."""
+
+    rows: Sequence[TextRow]
+    answers: Sequence[Answer]
 
 
 class Pipeline:
@@ -35,25 +66,60 @@ class Pipeline:
         self._residents = residents
         self._engines = engines  # by backbone digest
 
+    def check_room(self, tenant: str, adapter: str) -> None:
+        """Refuse at once what could not wait. Raises NotFound, AdapterUnavailable, Overloaded."""
+        self._engine(self._directory.release(tenant, adapter)).check_room(tenant)
+
     async def predict(
-        self, principal: Principal, tenant: str, adapter: str, request: PredictRequest
+        self,
+        principal: Principal,
+        tenant: str,
+        adapter: str,
+        request: PredictRequest,
+        deadline: float | None = None,
     ) -> PredictResponse:
-        """Authorize, route, preprocess, compute, answer.
+        """What one adapter answers. `deadline` is a `perf_counter` time.
 
         Raises:
             HeadstockError: whatever is wrong; `service/errors.py` has the statuses.
         """
+        (result,) = await self._predict(principal, tenant, [adapter], request, deadline)
+        return result
+
+    async def predict_all(
+        self,
+        principal: Principal,
+        tenant: str,
+        request: FanOutRequest,
+        deadline: float | None = None,
+    ) -> FanOutResponse:
+        """What several adapters answer; those that share features share the backbone's pass.
+
+        Raises as `predict`.
+        """
+        results = await self._predict(principal, tenant, request.adapters, request, deadline)
+        return FanOutResponse(results=results)
+
+    async def _predict(
+        self,
+        principal: Principal,
+        tenant: str,
+        adapters: Sequence[str],
+        request: PredictRequest,
+        deadline: float | None,
+    ) -> list[PredictResponse]:
+        """Authorize, route, preprocess, compute, answer."""
         authorize(principal, tenant, "predict")
         self._check_limits(request.inputs)
-        release = self._directory.release(tenant, adapter)
-        engine = self._engine(release)
-        version = await self._version(release)
-        n_scores = _check_size(request, version)
-        rows = await engine.preprocess(request.inputs, version.per_token)
-        answers = await engine.answer(rows, version, request.top_k)
-        n_scores += _check_entities(answers)
+        routed: list[_Routed] = []
+        for adapter in adapters:
+            routed.append(await self._route(tenant, adapter))
+            _check_weights(routed, len(request.inputs))
+        n_scores = _check_size(request, [each.version for each in routed])
+        answered = await self._compute(tenant, routed, request, deadline)
+        n_scores += _check_entities(answered)
         return await aside(
-            n_scores > INLINE_SCORES, _response, tenant, release, request.inputs, rows, answers
+            n_scores > INLINE_SCORES, _responses, tenant, request.inputs, routed, answered
         )
 
     def _check_limits(self, inputs: Sequence[str]) -> None:
@@ -66,6 +132,11 @@ class Pipeline:
                     f"input {position} has {len(text)} characters; a text has at most "
                     f"{self._settings.max_text_chars}"
                 )
+
+    async def _route(self, tenant: str, adapter: str) -> _Routed:
+        release = self._directory.release(tenant, adapter)
+        engine = self._engine(release)
+        return _Routed(release, await self._version(release), engine)
 
     def _engine(self, release: ActiveRelease) -> Engine:
         engine = self._engines.get(release.backbone)
@@ -84,44 +155,131 @@ class Pipeline:
                 f"version {release.number} cannot be loaded: {error}"
             ) from error
 
+    async def _compute(
+        self,
+        tenant: str,
+        routed: Sequence[_Routed],
+        request: PredictRequest,
+        deadline: float | None,
+    ) -> list[_Answered]:
+        """Each routed adapter's answers; one job for all that a pass of a backbone serves."""
+        by_engine: defaultdict[Engine, list[int]] = defaultdict(list)
+        for place, each in enumerate(routed):
+            by_engine[each.engine].append(place)
+        answered: dict[int, _Answered] = {}
+        # One backbone after the other: a tenant with adapters on several is a rare one.
+        for engine, places in by_engine.items():
+            versions = {place: routed[place].version for place in places}
+            rows = await engine.preprocess(
+                request.inputs, any(version.per_token for version in versions.values()), tenant
+            )
+            groups = _by_lora(versions)
+            _check_rows(len(rows) * len(groups), self._settings.queue_rows)
+            cache_mode = partial(self._directory.cache_mode, tenant)
+            jobs = [
+                Job(
+                    tenant,
+                    tuple(versions[place] for place in group),
+                    request.top_k,
+                    deadline,
+                    cache_mode,
+                )
+                for group in groups
+            ]
+            try:
+                found_by_job = await engine.answer(rows, *jobs)
+            except BackboneError as error:
+                raise AdapterUnavailable(f"the backbone cannot answer: {error}") from error
+            for group, found in zip(groups, found_by_job, strict=True):
+                for position, place in enumerate(group):
+                    answered[place] = _Answered(rows, [answers[position] for answers in found])
+        return [answered[place] for place in range(len(routed))]
 
-def _check_size(request: PredictRequest, version: Adapter) -> int:
+
+def _by_lora(versions: Mapping[int, Adapter]) -> list[list[int]]:
+    """The places of versions that one pass of the backbone serves: those with one LoRA, or none."""
+    groups: defaultdict[str | None, list[int]] = defaultdict(list)
+    for place, version in versions.items():
+        groups[version.lora.digest if version.lora else None].append(place)
+    return list(groups.values())
+
+
+def _check_rows(rows: int, most: int) -> None:
+    """Raise TooLarge for more passes of a backbone than could ever wait."""
+    if rows > most:
+        raise TooLarge(
+            f"{rows} passes of the backbone (inputs times different LoRAs), at most {most}; send "
+            "fewer inputs or adapters at once"
+        )
+
+
+def _check_weights(routed: Sequence[_Routed], inputs: int) -> None:
+    """Raise TooLarge for adapters that together are too large, or too slow for so many inputs."""
+    size = sum(each.version.size for each in routed)
+    if size > _MOST_ADAPTER_BYTES:
+        raise TooLarge(f"the adapters of one request have at most {_MOST_ADAPTER_BYTES} bytes")
+    if size * inputs > _MOST_HEAD_BYTES:
+        raise TooLarge(
+            f"{inputs} inputs for adapters of {size} bytes in all take too long in one request; "
+            f"send at most {max(1, _MOST_HEAD_BYTES // size)} at once"
+        )
+
+
+def _check_size(request: PredictRequest, versions: Sequence[Adapter]) -> int:
     """How many scores the answer has at most, entities aside. Raises TooLarge."""
-    each = most_scores(version.manifest, request.top_k)
+    each = sum(most_scores(version.manifest, request.top_k) for version in versions)
     n_scores = len(request.inputs) * each
     if n_scores > MOST_SCORES:
         raise TooLarge(
             f"{len(request.inputs)} inputs with {each} labels each: an answer has at most "
             f"{MOST_SCORES} scores; send fewer inputs at once, or a smaller top_k"
         )
+    if n_scores > INLINE_SCORES:  # an escaped character takes six bytes, an emoji twelve
+        label = max(len(json.dumps(each)) for each in _labels(versions))
+        if n_scores * (label + _SCORE_BYTES) > _MOST_ANSWER_BYTES:
+            raise TooLarge(
+                f"{n_scores} scores with labels of up to {label} bytes: an answer has at most "
+                f"{_MOST_ANSWER_BYTES} bytes; send fewer inputs at once, or a smaller top_k"
+            )
     return n_scores
 
 
-def _check_entities(answers: Sequence[Answer]) -> int:
+def _labels(versions: Sequence[Adapter]) -> Iterator[str]:
+    return (label for version in versions for label in version.manifest.labels)
+
+
+def _check_entities(answered: Sequence[_Answered]) -> int:
     """How many entities were found; they are not known before. Raises TooLarge."""
-    n_entities = sum(len(each.entities) for each in answers if isinstance(each, Tagged))
+    n_entities = sum(
+        len(answer.entities)
+        for each in answered
+        for answer in each.answers
+        if isinstance(answer, Tagged)
+    )
     if n_entities > MOST_SCORES:
         raise TooLarge(
-            f"{n_entities} entities in {len(answers)} inputs: an answer has at most {MOST_SCORES}; "
-            "send fewer inputs at once"
+            f"{n_entities} entities were found: an answer has at most {MOST_SCORES}; send fewer "
+            "inputs at once"
         )
     return n_entities
 
 
-def _response(
-    tenant: str,
-    release: ActiveRelease,
-    texts: Sequence[str],
-    rows: Sequence[TextRow],
-    answers: Sequence[Answer],
-) -> PredictResponse:
-    return PredictResponse(
-        adapter=AdapterRef(
-            tenant=tenant, name=release.adapter, version=release.number, digest=release.digest
-        ),
-        backbone=release.backbone,
-        predictions=[
-            to_prediction(answer, text, row.spans.characters if row.spans else ())
-            for answer, text, row in zip(answers, texts, rows, strict=True)
-        ],
-    )
+def _responses(
+    tenant: str, texts: Sequence[str], routed: Sequence[_Routed], answered: Sequence[_Answered]
+) -> list[PredictResponse]:
+    return [
+        PredictResponse(
+            adapter=AdapterRef(
+                tenant=tenant,
+                name=each.release.adapter,
+                version=each.release.number,
+                digest=each.release.digest,
+            ),
+            backbone=each.release.backbone,
+            predictions=[
+                to_prediction(answer, text, row.spans.characters if row.spans else ())
+                for answer, text, row in zip(found.answers, texts, found.rows, strict=True)
+            ],
+        )
+        for each, found in zip(routed, answered, strict=True)
+    ]

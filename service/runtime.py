@@ -1,16 +1,18 @@
 """Everything of one server, wired in one place."""
 
+import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from adapters.registry import Registry
-from backbone import Backbone, BackboneNotFound, find_backbone, list_backbones, load_backbone
+from backbone import BackboneNotFound, find_backbone, list_backbones, load_backbone
 from service.access import Keyring
 from service.control import Control
 from service.directory import Directory
-from service.engine import Engine, EngineLimits, FeatureCache, ResidentAdapters
+from service.engine import Engine, EngineLimits, FeatureCache, Plan, ResidentAdapters, Tuned, tune
 from service.follower import Follower
 from service.metrics import Metrics
 from service.pipeline import Pipeline
@@ -33,7 +35,8 @@ class Runtime:
     @staticmethod
     def check(settings: Settings) -> None:
         """Whether a server could start. Raises what `start` raises."""
-        load_backbones(settings)
+        for folder in backbone_folders(settings):
+            load_backbone(folder)
         Registry.open(settings.registry_url).close()
 
     @classmethod
@@ -45,14 +48,22 @@ class Runtime:
             RegistryUnavailable: the database cannot be used.
         """
         metrics = Metrics()
-        backbones = load_backbones(settings)
+        tuned = tune_backbones(settings)
+        backbones = [each.backbone for each in tuned]
         registry = Registry.open(settings.registry_url)
         features = FeatureCache(settings.feature_cache_bytes, metrics)
         directory = Directory(features.forget)
         residents = ResidentAdapters(registry.read_content, settings.resident_bytes, metrics)
         follower = Follower(registry, directory, residents, metrics, settings.poll_s)
-        limits = EngineLimits(settings.queue_rows, settings.batch_tokens, settings.runs)
-        engines = {each.digest: Engine(each, limits, metrics) for each in backbones}
+        engines = {
+            each.backbone.digest: Engine(
+                each.backbone,
+                engine_limits(settings, each.plan),
+                metrics.engine(each.backbone.name),
+                features,
+            )
+            for each in tuned
+        }
         admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
         runtime = cls(
             settings=settings,
@@ -70,11 +81,11 @@ class Runtime:
             announce_admin_key(registry)
         try:
             await follower.start()
+            for engine in runtime.engines:
+                engine.start()
         except BaseException:
             await runtime.stop()
             raise
-        for engine in runtime.engines:
-            engine.start()
         return runtime
 
     async def stop(self) -> None:
@@ -102,9 +113,25 @@ def backbone_folders(settings: Settings) -> list[Path]:
     return [find_backbone(root, name) for name in dict.fromkeys(names)]
 
 
-def load_backbones(settings: Settings) -> list[Backbone]:
-    """The backbones of the settings, verified. Raises BackboneNotFound, BackboneError."""
-    return [load_backbone(folder) for folder in backbone_folders(settings)]
+def tune_backbones(settings: Settings) -> list[Tuned]:
+    """The backbones of the settings, verified, each with how its runs go best here."""
+    cores = len(os.sched_getaffinity(0))
+    return [
+        tune(partial(load_backbone, folder), cores, settings.runs, settings.threads)
+        for folder in backbone_folders(settings)
+    ]
+
+
+def engine_limits(settings: Settings, plan: Plan) -> EngineLimits:
+    """What an engine is bounded by: as set, and as measured."""
+    return EngineLimits(
+        queue_rows=settings.queue_rows,
+        longest_wait_s=settings.max_wait_s,
+        batch_tokens=settings.batch_tokens,
+        runs=plan.runs,
+        lora_ranks=settings.lora_ranks,
+        tokens_per_s=plan.tokens_per_s,
+    )
 
 
 def announce_admin_key(registry: Registry) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from adapters.registry import CacheMode
 
@@ -144,6 +144,22 @@ class PredictRequest(Wire):
     top_k: Annotated[int, Field(ge=1, le=1000, examples=[3])] = 1
 
 
+def _distinct(adapters: list[str]) -> list[str]:
+    if len(set(adapters)) != len(adapters):
+        raise ValueError("adapters are distinct")
+    return adapters
+
+
+class FanOutRequest(PredictRequest):
+    """Texts for several adapters of one tenant."""
+
+    adapters: Annotated[
+        list[str],
+        Field(min_length=1, max_length=64, examples=[["intents", "sentiment"]]),
+        AfterValidator(_distinct),
+    ]
+
+
 class Scored(Wire):
     """A label with its calibrated probability."""
 
@@ -207,6 +223,12 @@ class PredictResponse(Wire):
     adapter: AdapterRef
     backbone: str
     predictions: list[Prediction]
+
+
+class FanOutResponse(Wire):
+    """One result an adapter, in the order asked for."""
+
+    results: list[PredictResponse]
 
 
 class BackboneInfo(Wire):

@@ -1,6 +1,5 @@
 """Every setting of the server: environment variables `HEADSTOCK_*`, documented here alone."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,11 +38,20 @@ class Settings(BaseSettings):
     max_inputs: int = Field(1024, ge=1, description="Most inputs in one request.")
     max_text_chars: int = Field(100_000, ge=1, description="Longest text of one input, characters.")
     queue_rows: int = Field(8192, ge=1, description="Rows that may wait for a backbone; more: 503.")
-    batch_tokens: int = Field(256, ge=1, description="Padded tokens of one batch, at most.")
-    runs: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)),
+    batch_tokens: int = Field(128, ge=1, description="Padded tokens of one batch, at most.")
+    max_wait_s: float = Field(
+        2, gt=0, le=60, description="Longest wait for a batch that is reckoned with; more: 503."
+    )
+    runs: int | None = Field(
+        None, ge=1, description="Batches that run at once; empty: measured at start."
+    )
+    threads: int | None = Field(
+        None, ge=1, description="Threads of one run; empty: measured at start."
+    )
+    lora_ranks: int = Field(
+        1024,
         ge=1,
-        description="Batches that run at once, one thread each; the cores by default.",
+        description="Ranks of LoRA held ready for a backbone; 64 a run and 64 more at least.",
     )
     resident_bytes: int = Field(
         2 * 2**30, ge=2**20, description="Memory for loaded adapters; the least used make room."

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 
 from backbone.errors import BackboneError
+from backbone.files import file_sha256
 from backbone.manifest import TOKENIZER_FILE, Source, TextPreprocessing
-from backbone.package import check_name_free, file_sha256
+from backbone.package import check_name_free
 from backbone.runtime import Backbone
 from backbone.stability import SAMPLE_TEXTS
 from backbone.surgery.features import add_pooling, expose, keep_outputs, strip_provenance

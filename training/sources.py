@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbone.errors import BackboneError
+from backbone.files import file_sha256
 from backbone.manifest import Source
-from backbone.package import file_sha256
 
 DEFAULT_ID = "sentence-transformers/all-MiniLM-L6-v2"
 # Models that are known to the byte: revision and weights are pinned, whoever serves them.

@@ -12,23 +12,24 @@ admits it. The queue is taken to drain evenly, so the fraction also says how lon
 
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 ALPHA: Final = 1.0  # the share that a tenant may hold of what is free
 
 Kind = Literal["tenant", "server", "deadline"]
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """Rows and their tokens, of a request or of what waits."""
 
     rows: int
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+_NOTHING = Load(0, 0)
+
+
+class Queue(NamedTuple):
     """What a queue may hold: rows, and the tokens of the longest wait [s] at a rate [tokens/s]."""
 
     rows: int
@@ -41,8 +42,7 @@ class Queue:
         return self.tokens_per_s * self.longest_wait_s
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """What waits now: of all tenants, of the one that asks, and how many tenants it is of."""
 
     all: Load
@@ -75,22 +75,38 @@ class _Rule:
 
 
 def admit(
-    request: Load, waiting: Waiting, queue: Queue, time_left_s: float | None = None
+    request: Load,
+    waiting: Waiting,
+    queue: Queue,
+    time_left_s: float | None = None,
+    largest_other: Load = _NOTHING,
 ) -> Admitted | Refused:
     """Whether `request` may join; `time_left_s` is its caller's (None: it has all the time).
 
+    `largest_other` is what the other tenant with the most of it has waiting.
+
     An empty queue takes a request of any size: it could never join otherwise.
     """
-    waiting = _counted(waiting, queue)
+    waiting = _counted(waiting, queue, largest_other)
     rules = [] if waiting.all.rows == 0 else [*_room(request, waiting, queue)]
-    if time_left_s is not None:
-        rules.append(_deadline(waiting, queue, time_left_s))
+    if rules and time_left_s is not None:
+        rules.append(_deadline(request, waiting, queue, time_left_s))
     broken = [rule for rule in rules if rule.fraction < 1]
     if not broken:
         return Admitted()
     fraction = max(0.0, min(rule.fraction for rule in broken))
     retry_after_s = (1 - fraction) * waiting.all.tokens / queue.tokens_per_s
     return Refused(broken[0].kind, retry_after_s, broken[0].detail)
+
+
+def is_roomy(request: Load, waiting: Waiting, queue: Queue, time_left_s: float | None) -> bool:
+    """Whether `admit` would admit it without a closer look: the usual case, found fast."""
+    tokens = waiting.all.tokens
+    return (
+        waiting.own.rows <= ALPHA * (queue.rows - waiting.all.rows - request.rows) - request.rows
+        and waiting.own.tokens <= ALPHA * (queue.tokens - tokens - request.tokens) - request.tokens
+        and (time_left_s is None or tokens + request.tokens <= time_left_s * queue.tokens_per_s)
+    )
 
 
 def expected_wait_s(waiting: Waiting, queue: Queue) -> float:
@@ -103,17 +119,16 @@ def expected_wait_s(waiting: Waiting, queue: Queue) -> float:
     return ahead / queue.tokens_per_s
 
 
-def _counted(waiting: Waiting, queue: Queue) -> Waiting:
-    """The load with one other tenant's tokens as its share at most.
+def _counted(waiting: Waiting, queue: Queue, largest_other: Load) -> Waiting:
+    """The load with no other tenant's as more than its share.
 
-    It may hold more where a big request of its came to an empty queue; that must not keep all
+    One may hold more, where a big request of its came to an empty queue; that must not keep all
     others out.
     """
-    others = waiting.tenants - (waiting.own.rows > 0)
-    share = int(queue.tokens * ALPHA / (1 + ALPHA))
-    if others != 1 or waiting.all.tokens - waiting.own.tokens <= share:
-        return waiting
-    load = Load(waiting.all.rows, waiting.own.tokens + share)
+    share = ALPHA / (1 + ALPHA)
+    rows = max(0, largest_other.rows - int(queue.rows * share))
+    tokens = max(0, largest_other.tokens - int(queue.tokens * share))
+    load = Load(waiting.all.rows - rows, waiting.all.tokens - tokens)
     return Waiting(load, waiting.own, waiting.tenants)
 
 
@@ -147,13 +162,13 @@ def _share(new: int, total: int, own: int, capacity: float) -> float:
     return _fraction(ALPHA * capacity - (1 + ALPHA) * new, own + ALPHA * total)
 
 
-def _deadline(waiting: Waiting, queue: Queue, time_left_s: float) -> _Rule:
-    wait_s = expected_wait_s(waiting, queue)
+def _deadline(request: Load, waiting: Waiting, queue: Queue, time_left_s: float) -> _Rule:
+    wait_s, own_s = expected_wait_s(waiting, queue), request.tokens / queue.tokens_per_s
     detail = (
-        f"a new row of this tenant waits about {wait_s:.1f} seconds, and the caller has "
+        f"this would take about {wait_s + own_s:.1f} seconds, and the caller has "
         f"{max(time_left_s, 0):.1f} left; try again in a moment, or allow more time"
     )
-    return _Rule("deadline", _fraction(time_left_s, wait_s), detail)
+    return _Rule("deadline", _fraction(time_left_s - own_s, wait_s), detail)
 
 
 def _fraction(room: float, held: float) -> float:

@@ -1,45 +1,54 @@
-"""Drives batches of any tenants through one backbone.
+"""One backbone's engine: rows are admitted, wait for their turn, are computed, and answered.
 
-It waits for nothing: a free run takes what is queued; while all runs are busy, rows pile up and
-form the next batches. Decisions are in `batching.py`; here they are only carried out.
+Who may wait is decided in `admission.py`, who is next in `fair_queue.py`, what goes together in
+`batching.py`; the threads of `workers.py` carry it out. Here is what the event loop does.
 """
 
 import asyncio
+import logging
+import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
-from adapters.adapter import Adapter
-from adapters.answers import Answer
-from adapters.errors import Overloaded
-from backbone import Backbone, TextRow
-from service.engine.batching import WINDOW, next_batch
-from service.metrics import Metrics
+from adapters.errors import DeadlineExceeded, Overloaded, TenantOverloaded
+from adapters.registry import CacheMode
+from backbone import MAX_RANK, Backbone, TextRow
+from service.engine.admission import Load, Queue, Refused, Waiting, admit, is_roomy
+from service.engine.batching import BatchLimits
+from service.engine.feature_cache import FeatureCache
+from service.engine.job import (
+    Abandoned,
+    Answers,
+    Entry,
+    Job,
+    Outcome,
+    Pending,
+    Vectors,
+    make_entries,
+)
+from service.engine.slots import LoraSlots
+from service.engine.workers import Workers
+from service.metrics import EngineMetrics
 
-_INLINE_CHARS = 20_000  # more text than this is tokenized in a thread, so that others go on
+logger = logging.getLogger(__name__)
+_INLINE_CHARS = 4_000  # more than this (2 ms of work) is tokenized in a thread
+_TEXT_CHARS = 20  # what a text costs beside its characters
+_MOST_CHARS = 64 * 2**20  # to be tokenized; a tenant has as much as is left free
 
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """How much waits, how much goes at once."""
+    """How much waits, how much goes at once; `tokens_per_s` is reckoned with at first."""
 
     queue_rows: int
+    longest_wait_s: float
     batch_tokens: int
     runs: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
-    """One waiting row. It holds its adapter version: a swap never changes a row under way."""
-
-    row: TextRow
-    adapter: Adapter
-    top_k: int
-    arrived: float
-    answer: asyncio.Future[Answer]
+    lora_ranks: int
+    tokens_per_s: float
 
 
 def _stopped() -> Overloaded:
@@ -47,144 +56,220 @@ def _stopped() -> Overloaded:
 
 
 class Engine:
-    """One backbone with its queue. All methods belong to the event loop that called `start`."""
+    """One backbone with its queue. Public methods belong to the event loop that called `start`."""
 
-    def __init__(self, backbone: Backbone, limits: EngineLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, backbone: Backbone, limits: EngineLimits, metrics: EngineMetrics, cache: FeatureCache
+    ) -> None:
         self.backbone = backbone
         self._limits = limits
         self._metrics = metrics
-        self._queue: deque[Entry] = deque()
-        self._arrival = asyncio.Event()
-        self._pool = ThreadPoolExecutor(limits.runs, thread_name_prefix=f"run-{backbone.name}")
-        # Texts have threads of their own: they wait for no run, and for nothing of the registry's.
-        self._texts = ThreadPoolExecutor(limits.runs, thread_name_prefix=f"text-{backbone.name}")
-        self._workers: list[asyncio.Task[None]] = []
+        self._cache = cache
+        # So many ranks that the batch of every worker finds its place in the pool.
+        workers = limits.runs + 1
+        pool_ranks = max(limits.lora_ranks, MAX_RANK * workers)
+        slots = None
+        if backbone.manifest.lora:
+            slots = LoraSlots(backbone.lora_pool(pool_ranks), metrics)
+        self._workers = Workers(
+            backbone,
+            limits.runs,
+            BatchLimits(limits.batch_tokens, pool_ranks // workers),
+            slots,
+            limits.tokens_per_s,
+            metrics,
+        )
+        self._queue = self._workers.queue
+        metrics.queue_rows.set_function(self._queue.__len__)
         self._stopping = False
+        self._reading: Counter[str] = Counter()  # characters that threads make rows of, by tenant
+        # Threads of their own: they wait for no run, and for nothing of the registry's.
+        self._texts = ThreadPoolExecutor(limits.runs, thread_name_prefix=f"text-{backbone.name}")
+        self._heads = ThreadPoolExecutor(1, thread_name_prefix=f"heads-{backbone.name}")
 
     def start(self) -> None:
         """Begin to serve."""
-        self._workers = [asyncio.create_task(self._work()) for _ in range(self._limits.runs)]
+        self._workers.start(asyncio.get_running_loop(), self._deliver)
 
     async def stop(self) -> None:
         """Stop: batches under way are answered, rows that wait are refused as `Overloaded`."""
         self._stopping = True
-        self._arrival.set()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        await asyncio.to_thread(self._pool.shutdown)
+        waiting = self._workers.stop()
+        await self._workers.join()
         await asyncio.to_thread(self._texts.shutdown)
-        for entry in self._queue:
-            if not entry.answer.done():
-                entry.answer.set_exception(_stopped())
-        self._queue.clear()
+        await asyncio.to_thread(self._heads.shutdown)
+        self._deliver([Outcome(entry, _stopped()) for entry in waiting])
+        await asyncio.sleep(0)  # what the workers handed over last comes before this returns
 
-    async def preprocess(self, texts: Sequence[str], with_spans: bool = False) -> list[TextRow]:
-        """Rows of `texts`, with spans for an adapter that tags; much text goes to a thread."""
-        if sum(map(len, texts)) <= _INLINE_CHARS:
-            return self._rows(texts, with_spans)
-        if self._stopping:
-            raise _stopped()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._texts, self._rows, texts, with_spans)
-
-    def _rows(self, texts: Sequence[str], with_spans: bool) -> list[TextRow]:
-        return [self.backbone.preprocess(text, with_spans) for text in texts]
-
-    async def answer(self, rows: Sequence[TextRow], adapter: Adapter, top_k: int) -> list[Answer]:
-        """The answer to each row, all by this one adapter version.
+    async def preprocess(
+        self, texts: Sequence[str], with_spans: bool, tenant: str
+    ) -> list[TextRow]:
+        """Rows of `texts`, with spans where an adapter tags; much text goes to a thread.
 
         Raises:
-            Overloaded: the queue has no room for the rows, or the engine stops.
-            HeadFailed, BackboneError: a row failed; rows of other requests are not concerned.
+            TenantOverloaded, Overloaded: too much text is being read already, or the engine stops.
         """
+        cost = sum(map(len, texts)) + _TEXT_CHARS * len(texts)
+        if cost <= _INLINE_CHARS:
+            return [self.backbone.preprocess(text, with_spans) for text in texts]
         if self._stopping:
             raise _stopped()
-        if len(self._queue) + len(rows) > self._limits.queue_rows:
-            raise Overloaded(f"{len(self._queue)} rows wait already; try again in a moment")
-        loop = asyncio.get_running_loop()
-        now = time.perf_counter()
-        entries = [Entry(row, adapter, top_k, now, loop.create_future()) for row in rows]
-        self._queue.extend(entries)
-        self._show_queue()
-        self._arrival.set()
+        free = _MOST_CHARS - sum(self._reading.values()) - cost
+        if self._reading[tenant] and self._reading[tenant] + cost > free:
+            raise TenantOverloaded(f"{self._reading[tenant]} characters of this tenant are waiting")
+        self._reading[tenant] += cost
+        loop, is_left = asyncio.get_running_loop(), threading.Event()
+
+        def read() -> list[TextRow]:
+            return [
+                self.backbone.preprocess(text, with_spans) for text in texts if not is_left.is_set()
+            ]
+
+        def end(_: object) -> None:
+            loop.call_soon_threadsafe(self._end_reading, tenant, cost)
+
+        work = self._texts.submit(read)
+        work.add_done_callback(end)
         try:
-            return await asyncio.gather(*(entry.answer for entry in entries))
+            return await asyncio.wrap_future(work)
         finally:
-            for entry in entries:
-                entry.answer.cancel()  # where the caller left, or a sibling failed: no compute
+            is_left.set()
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._arrival.wait()
-            if self._stopping:
-                return
-            batch = self._take()
-            if not batch:
-                self._arrival.clear()
-                continue
-            outcomes = await loop.run_in_executor(self._pool, self._compute, batch)
-            for entry, outcome in zip(batch, outcomes, strict=True):
-                self._deliver(entry, outcome)
+    def _end_reading(self, tenant: str, cost: int) -> None:
+        self._reading[tenant] -= cost
+        if not self._reading[tenant]:
+            del self._reading[tenant]
 
-    def _take(self) -> list[Entry]:
-        """Remove the next batch from the queue; rows that nobody waits for are dropped."""
-        while self._queue and self._queue[0].answer.done():
-            self._queue.popleft()
-        window = [entry for entry in islice(self._queue, WINDOW) if not entry.answer.done()]
-        chosen = next_batch([entry.row.length for entry in window], self._limits.batch_tokens)
-        batch = [window[position] for position in chosen]
-        taken = set(map(id, batch))
-        kept = [entry for entry in window if id(entry) not in taken]
-        for _ in range(min(WINDOW, len(self._queue))):
-            self._queue.popleft()
-        self._queue.extendleft(reversed(kept))
-        self._show_queue()
-        return batch
+    def check_room(self, tenant: str) -> None:
+        """Refuse at once what could not wait, before work is done for it. Raises as `answer`."""
+        # Without the lock, which a worker may hold: `answer` looks again.
+        self._admit(tenant, Load(1, 1), deadline=None)
 
-    def _compute(self, batch: Sequence[Entry]) -> list[Answer | Exception]:
-        """Backbone and heads of one batch, in a thread. Never raises: each row has its outcome."""
-        started = time.perf_counter()
+    async def answer(self, rows: Sequence[TextRow], *jobs: Job) -> list[list[Answers]]:
+        """For each job, for each row, the answers of the job's adapters.
+
+        The jobs are of one request, and admitted as one.
+
+        Raises:
+            TenantOverloaded, Overloaded: the rows cannot wait, or not as long as they would have
+                to, or the engine stops.
+            DeadlineExceeded: the request's time is over.
+            HeadFailed, BackboneError: a row failed; rows of other requests are not concerned.
+        """
+        arrived, loop = time.perf_counter(), asyncio.get_running_loop()
+        pendings = [Pending(job, arrived, loop.create_future(), len(rows)) for job in jobs]
+        known = [self._recall(rows, job) for job in jobs]
+        entries = [
+            entry
+            for pending, found in zip(pendings, known, strict=True)
+            for entry in make_entries(pending, rows, found)
+        ]
+        places = self._enqueue(jobs[0], entries) if entries else []
         try:
-            wanted = {entry.adapter.manifest.feature for entry in batch}
-            features = self.backbone.run([entry.row for entry in batch], wanted)
-        except Exception as error:
-            if len(batch) == 1:
-                return [error]
-            # One row may have broken the run: each gets a run of its own.
-            return [self._compute([entry])[0] for entry in batch]
-        self._observe(batch, started)
-        outcomes: list[Answer | Exception] = []
-        for position, entry in enumerate(batch):
-            try:
-                feature = features[entry.adapter.manifest.feature][position]
-                if entry.adapter.per_token:
-                    assert entry.row.spans is not None, "rows for a tagger come with spans"
-                    feature = feature[entry.row.spans.positions]
-                outcomes.append(entry.adapter.answer(feature, entry.top_k))
-            except Exception as error:
-                outcomes.append(error)
-        return outcomes
+            for pending, found in zip(pendings, known, strict=True):
+                if found:
+                    await loop.run_in_executor(self._heads, _answer_known, pending, rows, found)
+                    pending.count_down(len(found))
+            for pending in pendings:
+                await pending.done
+        except Abandoned:
+            raise DeadlineExceeded("the time given was over before the rows were done") from None
+        finally:
+            self._forget(pendings, places)
+        return [pending.complete() for pending in pendings]
 
-    def _deliver(self, entry: Entry, outcome: Answer | Exception) -> None:
-        if entry.answer.done():  # the caller has left
+    def _enqueue(self, job: Job, entries: Sequence[Entry]) -> Sequence[int]:
+        load = Load(len(entries), sum(entry.cost for entry in entries))
+        with self._workers.changed:
+            self._admit(job.tenant, load, job.deadline)
+            places = self._queue.add(entries)
+            self._workers.changed.notify()
+        return places
+
+    def _forget(self, pendings: Sequence[Pending], places: Sequence[int]) -> None:
+        """Where the caller left or a row failed, compute no more in vain."""
+        if not any(pending.missing for pending in pendings):
             return
-        if isinstance(outcome, Exception):
-            self._metrics.failed_rows.labels(self.backbone.name).inc()
-            entry.answer.set_exception(outcome)
-        else:
-            entry.answer.set_result(outcome)
+        for pending in pendings:
+            if pending.done.done() and not pending.done.cancelled():
+                pending.done.exception()  # another one was raised
+            pending.done.cancel()
+        with self._workers.changed:
+            self._queue.remove(places)
 
-    def _observe(self, batch: Sequence[Entry], started: float) -> None:
-        metrics, name = self._metrics, self.backbone.name
-        lengths = [entry.row.length for entry in batch]
-        metrics.backbone_seconds.labels(name).observe(time.perf_counter() - started)
-        metrics.batch_rows.labels(name).observe(len(batch))
-        metrics.batch_adapters.labels(name).observe(len({id(entry.adapter) for entry in batch}))
-        metrics.batch_tokens.labels(name, "text").inc(sum(lengths))
-        metrics.batch_tokens.labels(name, "padded").inc(max(lengths) * len(lengths))
-        wait = metrics.queue_seconds.labels(name)
-        for entry in batch:
-            wait.observe(started - entry.arrived)
+    def _admit(self, tenant: str, load: Load, deadline: float | None) -> None:
+        """Raise unless there is room."""
+        if self._stopping:
+            raise _stopped()
+        time_left = None if deadline is None else deadline - time.perf_counter()
+        if time_left is not None and time_left <= 0:
+            raise DeadlineExceeded("the time given is over")
+        waiting = Waiting(
+            all=Load(len(self._queue), self._queue.tokens),
+            own=Load(*self._queue.held_by(tenant)),
+            tenants=self._queue.tenants,
+        )
+        limits = self._limits
+        bounds = Queue(limits.queue_rows, limits.longest_wait_s, self._workers.tokens_per_s)
+        if is_roomy(load, waiting, bounds, time_left):
+            return
+        verdict = admit(load, waiting, bounds, time_left, Load(*self._queue.largest_but(tenant)))
+        if isinstance(verdict, Refused):
+            kind = TenantOverloaded if verdict.kind == "tenant" else Overloaded
+            raise kind(verdict.detail, verdict.retry_after_s)
 
-    def _show_queue(self) -> None:
-        self._metrics.queue_rows.labels(self.backbone.name).set(len(self._queue))
+    def _deliver(self, outcomes: Sequence[Outcome]) -> None:
+        """Hand over what came of rows; on the event loop."""
+        for outcome in outcomes:
+            pending, result = outcome.entry.pending, outcome.result
+            if pending.done.done():  # the caller has left, or a sibling failed
+                continue
+            if not isinstance(result, Exception):
+                pending.answers[outcome.entry.position] = result[0]
+                pending.count_down(1)
+                continue
+            pending.done.set_exception(result)
+            if not isinstance(result, (Overloaded, DeadlineExceeded)):
+                self._metrics.failed_rows.inc()
+        if self._cache.enabled:
+            try:
+                self._keep(outcomes)
+            except Exception:  # the rows are answered; a cache may forget
+                logger.exception("features of backbone %s were not cached", self.backbone.name)
+
+    def _recall(self, rows: Sequence[TextRow], job: Job) -> dict[int, Vectors]:
+        """The rows whose features the cache has, all of them, if it may be asked."""
+        if not self._cache.enabled or (mode := job.cache_mode()) == "off":
+            return {}
+        known: dict[int, Vectors] = {}
+        for position, row in enumerate(rows):
+            found = {
+                name: self._cache.get(*self._key(row, job, mode, name)) for name in job.features
+            }
+            vectors = {name: value for name, value in found.items() if value is not None}
+            if len(vectors) == len(found):
+                known[position] = vectors
+        return known
+
+    def _keep(self, outcomes: Sequence[Outcome]) -> None:
+        """Let the cache have features of tenants that consent."""
+        for outcome in outcomes:
+            job = outcome.entry.pending.job
+            if isinstance(outcome.result, Exception) or (mode := job.cache_mode()) == "off":
+                continue
+            for name, value in outcome.result[1].items():
+                self._cache.put(*self._key(outcome.entry.row, job, mode, name), value)
+
+    def _key(
+        self, row: TextRow, job: Job, mode: CacheMode, feature: str
+    ) -> tuple[str | None, str, str | None, str, bytes]:
+        scope = job.tenant if mode == "own" else None
+        lora = job.lora.digest if job.lora else None
+        return scope, self.backbone.digest, lora, feature, row.ids.tobytes()
+
+
+def _answer_known(pending: Pending, rows: Sequence[TextRow], known: Mapping[int, Vectors]) -> None:
+    """Answer rows from features that are there already; in a thread, since heads may be slow."""
+    for position, vectors in known.items():
+        answers = pending.job.answer(rows[position], vectors, pending.is_in_vain)
+        pending.answers[position] = answers

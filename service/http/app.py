@@ -1,138 +1,167 @@
-"""The Starlette app: one wrapper round every handler checks the key, maps errors, counts.
+"""The HTTP app: one wrapper round every handler checks the key, maps errors, counts.
 
-It is built with no I/O; `app.state.runtime` is set when the server has started.
+It is built with no I/O; `runtime` is set when the server has started.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
 
-from adapters.errors import NotFound, Overloaded
+from adapters.errors import DeadlineExceeded, NotFound, Overloaded
 from service import VERSION
 from service.access import authorize
-from service.errors import MethodNotAllowed, TimedOut, to_problem
-from service.http.call import Call, problem_response
+from service.errors import MethodNotAllowed, TimedOut, TooSlow, to_problem
+from service.http.call import Call, problem_response, time_given
 from service.http.docs import docs_routes
 from service.http.openapi import build_openapi
+from service.http.paths import Paths
+from service.http.patience import Patience
 from service.http.routes import ROUTES, Route
 from service.http.unread import CloseUnread
 from service.runtime import Runtime
 
 # Less than the 10 seconds of bentoml, whose answer is no problem document and in no metric.
 _DEADLINE_S = 9.0
+_BODY_S = 8.0  # of these, for the body
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request, Sequence[str], Runtime], Awaitable[Response]]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-def build_http_app() -> Starlette:
-    """The app with all routes of the table, `/openapi.json` and `/docs`."""
-    document = build_openapi(VERSION)
+class HttpApp:
+    """All routes of the table, `/openapi.json` and `/docs`, as an ASGI app.
 
-    async def openapi(_: Request) -> Response:
-        return JSONResponse(document)
+    The table's routes do not pass through Starlette's router and middlewares: these cost as much
+    as all the rest of a call.
+    """
 
-    async def root(_: Request) -> Response:
-        return RedirectResponse("docs")
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+        self._paths: Paths[Endpoint] = Paths()
+        for route in ROUTES:
+            endpoint = _endpoint(route)
+            self._paths.add(route.path, route.method, endpoint)
+            if route.method == "GET":
+                self._paths.add(route.path, "HEAD", endpoint)
+        self._pages = self._build_pages()
+        self._app = CloseUnread(self._answer)
 
-    app = Starlette(
-        routes=[
-            *_starlette_routes(),
-            StarletteRoute("/openapi.json", openapi, methods=["GET"]),
-            *docs_routes(),
-            StarletteRoute("/", root, methods=["GET"]),
-        ],
-        exception_handlers={HTTPException: _unmatched},
-        middleware=[Middleware(CloseUnread)],
-    )
-    # Its redirects name the scheme and host that it sees, which behind a proxy are not the
-    # client's: a key could go out in clear text.
-    app.router.redirect_slashes = False
-    return app
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        await self._app(scope, receive, send)
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoints, values = self._paths.find(scope["path"])
+        if not endpoints:
+            await self._pages(scope, receive, send)
+            return
+        request = Request(scope, receive, send)
+        endpoint = endpoints.get(scope["method"])
+        if endpoint is None:
+            response = self._refuse_method(request, ", ".join(endpoints))
+        elif self.runtime is None:
+            response = problem_response(to_problem(Overloaded("the server is starting")))
+        else:
+            response = await endpoint(request, values, self.runtime)
+        await response(scope, receive, send)
 
-def _starlette_routes() -> Iterator[StarletteRoute]:
-    """One a path with all its methods, so that a 405 names every method there is."""
-    for path in dict.fromkeys(route.path for route in ROUTES):
-        endpoints: dict[str, Endpoint] = {
-            route.method: _endpoint(route) for route in ROUTES if route.path == path
-        }
-        if "GET" in endpoints:
-            endpoints["HEAD"] = endpoints["GET"]
-        yield StarletteRoute(path, _by_method(endpoints), methods=list(endpoints))
+    def _build_pages(self) -> Starlette:
+        """What is for people, and the answer to paths that nobody knows."""
+        document = build_openapi(VERSION)
 
+        async def openapi(_: Request) -> Response:
+            return JSONResponse(document)
 
-def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        return await endpoints[request.method](request)
+        async def root(_: Request) -> Response:
+            return RedirectResponse("docs")
 
-    return endpoint
+        async def unmatched(request: Request, error: Exception) -> Response:
+            assert isinstance(error, HTTPException), "registered for HTTPException alone"
+            if error.status_code == 405:
+                return self._refuse_method(request, (error.headers or {}).get("Allow", ""))
+            return self._refuse(request, NotFound("no such path; /docs lists the API"))
+
+        pages = Starlette(
+            routes=[
+                StarletteRoute("/openapi.json", openapi, methods=["GET"]),
+                *docs_routes(),
+                StarletteRoute("/", root, methods=["GET"]),
+            ],
+            exception_handlers={HTTPException: unmatched},
+        )
+        # Its redirects name the scheme and host that it sees, which behind a proxy are not the
+        # client's: a key could go out in clear text.
+        pages.router.redirect_slashes = False
+        return pages
+
+    def _refuse_method(self, request: Request, allowed: str) -> Response:
+        refusal = MethodNotAllowed(f"{request.method} is not one of: {allowed}")
+        response = self._refuse(request, refusal)
+        response.headers["Allow"] = allowed
+        return response
+
+    def _refuse(self, request: Request, error: MethodNotAllowed | NotFound) -> Response:
+        """No route has this path, or none with this method."""
+        problem = to_problem(error)
+        if self.runtime is not None:
+            method = request.method if request.method in _METHODS else "OTHER"
+            self.runtime.metrics.requests.labels(method, "unmatched", problem.status).inc()
+        return problem_response(problem)
 
 
 def _endpoint(route: Route) -> Endpoint:
     """The wrapper of one route."""
+    names = route.parameters
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request, values: Sequence[str], runtime: Runtime) -> Response:
         started = time.perf_counter()
-        runtime = _runtime(request)
-        if runtime is None:
-            return problem_response(to_problem(Overloaded("the server is starting")))
-        response = await _answer(route, request, runtime)
-        metrics = runtime.metrics
-        metrics.requests.labels(route.method, route.path, response.status_code).inc()
-        metrics.request_seconds.labels(route.method, route.path).observe(
-            time.perf_counter() - started
+        parameters = dict(zip(names, values, strict=True))
+        try:
+            response = await _answer(route, request, parameters, runtime, started)
+        except Exception as error:
+            response = problem_response(to_problem(error))
+        runtime.metrics.count_request(
+            route.method, route.path, response.status_code, time.perf_counter() - started
         )
         return response
 
     return endpoint
 
 
-async def _answer(route: Route, request: Request, runtime: Runtime) -> Response:
-    """The handler's answer, or the reason why there is none, within the time of a request."""
-    try:
-        async with asyncio.timeout(_DEADLINE_S) as deadline:
-            return await route.handler(_call(route, request, runtime))
-    except Exception as error:
-        if isinstance(error, TimeoutError) and deadline.expired():
-            late = f"not done after {_DEADLINE_S:g} seconds; look before you repeat a change"
-            return problem_response(to_problem(TimedOut(late)))
-        return problem_response(to_problem(error))
+async def _answer(
+    route: Route,
+    request: Request,
+    parameters: Mapping[str, str],
+    runtime: Runtime,
+    started: float,
+) -> Response:
+    """The handler's answer, within the time of a request. The key is checked before all else."""
+    principal = None
+    if route.scope is not None:
+        principal = runtime.keyring.authenticate(request.headers.get("authorization"))
+        authorize(principal, parameters.get("tenant"), route.scope)
+    given_s = time_given(request)
+    all_s = min(given_s, _DEADLINE_S)
+    late = partial(_late, given_s)
+    # `Call.body` goes over from the one to the other.
+    first = (_BODY_S, _slow) if route.body is not None and all_s > _BODY_S else (all_s, late)
+    async with Patience(*first) as patience:
+        call = Call(request, runtime, principal, parameters, patience, started + all_s, late)
+        return await route.handler(call)
 
 
-def _call(route: Route, request: Request, runtime: Runtime) -> Call:
-    """Check the key before anything of the request is read."""
-    if route.scope is None:
-        return Call(request, runtime, None)
-    principal = runtime.keyring.authenticate(request.headers.get("authorization"))
-    authorize(principal, request.path_params.get("tenant"), route.scope)
-    return Call(request, runtime, principal)
+def _late(given_s: float) -> DeadlineExceeded | TimedOut:
+    if given_s < _DEADLINE_S:
+        return DeadlineExceeded(f"not done within the {given_s:g} seconds that were given")
+    return TimedOut(f"not done after {_DEADLINE_S:g} seconds; look before you repeat a change")
 
 
-async def _unmatched(request: Request, error: Exception) -> Response:
-    """No route has this path, or none with this method."""
-    assert isinstance(error, HTTPException), "registered for HTTPException alone"
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        problem = to_problem(MethodNotAllowed(f"{request.method} is not one of: {allowed}"))
-    else:
-        problem = to_problem(NotFound("no such path; /docs lists the API"))
-    response = problem_response(problem)
-    response.headers.update(error.headers or {})
-    runtime = _runtime(request)
-    if runtime is not None:
-        method = request.method if request.method in _METHODS else "OTHER"
-        runtime.metrics.requests.labels(method, "unmatched", problem.status).inc()
-    return response
-
-
-def _runtime(request: Request) -> Runtime | None:
-    runtime: Runtime | None = getattr(request.app.state, "runtime", None)
-    return runtime
+def _slow() -> TooSlow:
+    return TooSlow(f"the body was not there after {_BODY_S:g} seconds")

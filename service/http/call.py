@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import math
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,23 +19,33 @@ from adapters.registry import ExpectedRevision
 from adapters.strict_json import strict_json
 from service.access import Principal
 from service.aside import aside
-from service.errors import ClientLeft, InvalidJson, Problem, TooSlow
+from service.errors import ClientLeft, InvalidJson, Problem
+from service.http.patience import Patience, Reason
 from service.runtime import Runtime
 
 Model = TypeVar("Model", bound=BaseModel)
-_BODY_S = 8.0  # of the time that a request has in all
 _INLINE_BYTES = 64 * 2**10  # a longer body is parsed in a thread
+_WATCH_AFTER_S = 0.05
+TIMEOUT_HEADER = "X-Request-Timeout"
+_SECONDS = re.compile(r"\d{1,6}(\.\d{1,9})?", re.ASCII)
 _ETAG = re.compile(r'"(\d{1,15})"')
 _MOST_COMPLAINTS = 100  # to list more of them than this costs seconds, and nobody reads them
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request whose key has been checked; `principal` is None on routes that need no key."""
+    """A request whose key has been checked; `principal` is None on routes that need no key.
+
+    `deadline` is the `perf_counter` time when the answer is given up for being `late`.
+    """
 
     request: Request
     runtime: Runtime
     principal: Principal | None
+    parameters: Mapping[str, str]
+    patience: Patience
+    deadline: float
+    late: Reason
 
     @property
     def actor(self) -> Principal:
@@ -43,8 +55,7 @@ class Call:
 
     def path(self, name: str) -> str:
         """A path parameter."""
-        value: str = self.request.path_params[name]
-        return value
+        return self.parameters[name]
 
     def number(self, name: str) -> int:
         """A path parameter that is a whole number; others name nothing. Raises NotFound."""
@@ -79,33 +90,34 @@ class Call:
         body = await self.body(self.runtime.settings.max_body_bytes)
         return await aside(len(body) > _INLINE_BYTES, _parse, body, model)
 
-    @asynccontextmanager
-    async def while_connected(self) -> AsyncIterator[None]:
-        """Ends what is awaited inside when the client leaves; for use after the body was read.
+    @contextmanager
+    def while_connected(self) -> Iterator[None]:
+        """Gives the request up when the client leaves; for use after the body was read.
 
-        Raises ClientLeft.
+        It looks only after a moment: most answers are there by then, and a task for each would
+        cost as much as reading the request.
         """
+        tasks: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(
+            _WATCH_AFTER_S, lambda: tasks.append(loop.create_task(self._watch()))
+        )
         try:
-            async with asyncio.timeout(None) as patience:
-                watcher = asyncio.create_task(self._watch(patience))
-                try:
-                    yield
-                finally:
-                    watcher.cancel()
-        except TimeoutError:
-            if patience.expired():
-                raise ClientLeft("the client left before the answer") from None
-            raise
+            yield
+        finally:
+            timer.cancel()
+            for task in tasks:
+                task.cancel()
 
-    async def _watch(self, patience: asyncio.Timeout) -> None:
+    async def _watch(self) -> None:
         while (await self.request.receive())["type"] != "http.disconnect":
             pass
-        patience.reschedule(asyncio.get_running_loop().time())
+        self.patience.end(lambda: ClientLeft("the client left before the answer"))
 
     async def body(self, limit: int) -> bytes:
         """The raw body of at most `limit` bytes; more is refused unread.
 
-        Raises TooLarge, TooSlow, ClientLeft.
+        Raises TooLarge, TooSlow (from the request's patience), ClientLeft.
         """
         announced = self.request.headers.get("content-length", "0")
         parts: list[bytes] = []
@@ -113,19 +125,27 @@ class Call:
         if size <= limit:
             size = 0
             try:
-                async with asyncio.timeout(_BODY_S):
-                    async for part in self.request.stream():
-                        size += len(part)
-                        if size > limit:
-                            break
-                        parts.append(part)
-            except TimeoutError:
-                raise TooSlow(f"the body was not there after {_BODY_S:g} seconds") from None
+                async for part in self.request.stream():
+                    size += len(part)
+                    if size > limit:
+                        break
+                    parts.append(part)
             except ClientDisconnect:
                 raise ClientLeft("the client left before the end of the body") from None
         if size > limit:
             raise TooLarge(f"the body has more than the {limit} bytes that this route takes")
+        self.patience.extend(self.deadline - time.perf_counter(), self.late)
         return b"".join(parts)
+
+
+def time_given(request: Request) -> float:
+    """Seconds that the caller's `X-Request-Timeout` gives, infinite without it; InvalidInput."""
+    header = request.headers.get(TIMEOUT_HEADER)
+    if header is None:
+        return math.inf
+    if not _SECONDS.fullmatch(header) or not float(header) > 0:
+        raise InvalidInput(f"{TIMEOUT_HEADER} must be seconds above 0, such as 0.5")
+    return float(header)
 
 
 def _parse(body: bytes, model: type[Model]) -> Model:

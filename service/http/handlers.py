@@ -131,14 +131,28 @@ async def rollback(call: Call) -> Response:
 
 
 async def predict(call: Call) -> Response:
-    """Answer texts with a tenant's adapter: labels, values or entities, as its task says."""
+    """Answer texts with one of a tenant's adapters."""
+    pipeline, tenant, adapter = call.runtime.pipeline, call.path("tenant"), call.path("adapter")
+    pipeline.check_room(tenant, adapter)  # before any work is done for what cannot wait
     wanted = await call.json(schemas.PredictRequest)
-    async with call.while_connected():  # rows of a caller who left are not computed
-        answer = await call.runtime.pipeline.predict(
-            call.actor, call.path("tenant"), call.path("adapter"), wanted
+    with call.while_connected():  # rows of a caller who left are not computed
+        answer = await pipeline.predict(call.actor, tenant, adapter, wanted, call.deadline)
+        return await aside(_is_large(answer), json_response, answer)
+
+
+async def predict_all(call: Call) -> Response:
+    """Answer texts with several of a tenant's adapters; the backbone reads each text once."""
+    wanted = await call.json(schemas.FanOutRequest)
+    with call.while_connected():
+        answer = await call.runtime.pipeline.predict_all(
+            call.actor, call.path("tenant"), wanted, call.deadline
         )
-        n_scores = sum(map(count_scores, answer.predictions))
-        return await aside(n_scores > INLINE_SCORES, json_response, answer)
+        is_large = any(map(_is_large, answer.results))
+        return await aside(is_large, json_response, answer)
+
+
+def _is_large(answer: schemas.PredictResponse) -> bool:
+    return sum(map(count_scores, answer.predictions)) > INLINE_SCORES
 
 
 async def list_backbones(call: Call) -> Response:

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import schemas
+from service.http.call import TIMEOUT_HEADER
 from service.http.routes import ROUTES, Route
 
 # Bentoml answers these beside our routes, in plain text.
@@ -119,6 +120,14 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         parameters.append(
             {"name": name, "in": "query", "description": _QUERY[name], "schema": schema}
         )
+    parameters.append(
+        {
+            "name": TIMEOUT_HEADER,
+            "in": "header",
+            "description": "Seconds that the caller waits: 504 after them, 503 if in vain.",
+            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 999_999},
+        }
+    )
     if route.conditional:
         parameters.append({"name": "If-Match", "in": "header", "schema": {"type": "string"}})
     return parameters
@@ -148,17 +157,18 @@ def _responses(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
 
 def _failures(route: Route) -> set[int]:
     """What a route may refuse with, from its parts."""
+    failures = {422, 500, 503, 504, *route.fails}  # 422: X-Request-Timeout must be seconds
     if route.scope is None:
-        return {500, 503}
-    failures = {401, 500, 503, *route.fails}
+        return failures
+    failures.add(401)
     if route.scope != "any":
         failures.add(403)
     if route.parameters:
-        failures |= {404, 422}
+        failures.add(404)
     if route.body is not None:
-        failures |= {408, 413, 422}
+        failures |= {408, 413}
     if isinstance(route.body, type):
         failures.add(400)
     if route.conditional:
-        failures |= {412, 422}
+        failures.add(412)
     return failures

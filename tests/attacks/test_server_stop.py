@@ -24,7 +24,8 @@ VERSIONS = "/v1/tenants/acme/adapters/intents/versions"
 
 def test_what_was_accepted_is_answered_when_the_server_stops(tmp_path: Path) -> None:
     # One row a batch, so that there is work left when the signal comes.
-    with running(tmp_path, batch_tokens=1, runs=1) as (server, digest):
+    with running(tmp_path, batch_tokens=1, runs=1, queue_rows=100_000, max_wait_s=60) as both:
+        server, digest = both
         server.add_tenant("acme")
         late = make_adapter_file(seed=2, backbone=digest)
         with server.http() as http:

@@ -18,7 +18,7 @@ from adapters.adapter import read_adapter
 from adapters.registry import Registry
 from backbone import Backbone
 from service import schemas
-from service.http import build_http_app
+from service.http import HttpApp
 from service.http.routes import ROUTES
 from service.runtime import Runtime
 from service.settings import Settings
@@ -40,8 +40,10 @@ CODES = {
     412: {"stale-revision"},
     413: {"too-large"},
     422: {"invalid-input", "invalid-name", "invalid-adapter", "wrong-backbone"},
+    429: {"tenant-overloaded"},
     500: {"internal", "head-failed"},
     503: {"adapter-unavailable", "overloaded", "registry-unavailable", "timed-out"},
+    504: {"deadline-exceeded"},
 }
 _PATHS = {
     path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path), re.DOTALL)
@@ -159,10 +161,17 @@ def make_template(home: Path) -> Template:
 async def serving(home: Path, template: Template, **settings: Any) -> AsyncIterator[Server]:
     """A started server on a copy of the template under `home`."""
     shutil.copytree(template.home, home, dirs_exist_ok=True)
-    given = {"home": home, "admin_key": SecretStr(ADMIN), "poll_s": 60.0, "runs": 1, **settings}
+    given = {
+        "home": home,
+        "admin_key": SecretStr(ADMIN),
+        "poll_s": 60.0,
+        "runs": 1,
+        "threads": 1,
+        **settings,
+    }
     runtime = await Runtime.start(Settings(**given))
-    app = build_http_app()
-    app.state.runtime = runtime
+    app = HttpApp()
+    app.runtime = runtime
     transport = httpx.ASGITransport(app)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://headstock") as http:
@@ -199,7 +208,7 @@ def check_problem(response: httpx.Response) -> None:
     status, headers = response.status_code, response.headers
     assert headers["content-type"] == "application/problem+json"
     assert (headers.get("www-authenticate") == "Bearer") == (status == 401)
-    assert ("retry-after" in headers) == (status == 503)
+    assert ("retry-after" in headers) == (status in (429, 503))
     assert int(headers.get("retry-after", 1)) >= 1
     assert ("allow" in headers) == (status == 405)
     if response.request.method == "HEAD":

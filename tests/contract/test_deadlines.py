@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from starlette.types import Message
 
 from adapters.registry import BUSY_TIMEOUT_S
-from backbone import TextRow
+from backbone import PlacedLora, TextRow
 from service import changes
-from service.http import app, build_http_app, call
+from service.http import HttpApp, app
 from tests.contract.support import PREDICT, Server, predict_scope
 
 PATIENCE_S = 20
@@ -53,11 +53,11 @@ def runs(server: Server, held: Held, monkeypatch: pytest.MonkeyPatch) -> list[in
     run, sizes = server.backbone.run, list[int]()
 
     def held_run(
-        rows: Sequence[TextRow], features: Collection[str]
+        rows: Sequence[TextRow], features: Collection[str], loras: Sequence[PlacedLora | None] = ()
     ) -> Mapping[str, NDArray[np.float32]]:
         sizes.append(len(rows))
         held()
-        return run(rows, features)
+        return run(rows, features, loras)
 
     monkeypatch.setattr(server.backbone, "run", held_run)
     return sizes
@@ -129,8 +129,8 @@ async def leave_a_prediction(server: Server, leave: asyncio.Event) -> None:
         pass
 
     scope = predict_scope(server)
-    http = build_http_app()
-    http.state.runtime = server.runtime
+    http = HttpApp()
+    http.runtime = server.runtime
     await http(scope, receive, send)
 
 
@@ -171,5 +171,5 @@ async def test_a_write_whose_turn_does_not_come_is_refused_and_never_done(
 
 def test_each_wait_ends_within_the_one_around_it() -> None:
     bentoml_s = 10
-    assert call._BODY_S < app._DEADLINE_S < bentoml_s
+    assert app._BODY_S < app._DEADLINE_S < bentoml_s
     assert changes._TURN_S + BUSY_TIMEOUT_S < app._DEADLINE_S

@@ -84,7 +84,7 @@ async def test_bodies_and_headers_are_documented(server: Server) -> None:
         operation = server.document["paths"][route.path][route.method.lower()]
         assert ("requestBody" in operation) == (route.body is not None)
         headers = [each["name"] for each in operation["parameters"] if each["in"] == "header"]
-        assert headers == (["If-Match"] if route.conditional else [])
+        assert headers == ["X-Request-Timeout", *(["If-Match"] if route.conditional else [])]
         query = [each["name"] for each in operation["parameters"] if each["in"] == "query"]
         assert query == list(route.query)
 

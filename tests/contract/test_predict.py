@@ -1,7 +1,7 @@
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from adapters.answers import Classified
 from adapters.errors import MissingScope, NotFound
 from adapters.heads import HeadFailed
 from adapters.manifest import Calibration, Manifest
-from backbone import TextRow
 from service.access import Principal
 from service.schemas import PredictRequest, PredictResponse
 from tests.contract.support import ACME, ADMIN, INTENTS, PREDICT, Server, Template, serving
@@ -28,10 +27,10 @@ def hold_runs(
     began, go = threading.Semaphore(0), threading.Event()
     real = server.backbone.run
 
-    def run(rows: Sequence[TextRow], features: Collection[str]) -> Any:
+    def run(*arguments: Any) -> Any:
         began.release()
         assert go.wait(PATIENCE_S)
-        return real(rows, features)
+        return real(*arguments)
 
     monkeypatch.setattr(server.backbone, "run", run)
     return began, go
@@ -107,6 +106,47 @@ async def test_a_full_queue_is_told_with_when_to_come_back(
         go.set()
         await asyncio.gather(first, second)
         await server.predict("welcome again")
+
+
+async def test_a_tenant_over_its_share_is_told_with_when_to_come_back(
+    tmp_path: Path, template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, template, queue_rows=8) as server:
+        began, go = hold_runs(server, monkeypatch)
+        first = asyncio.create_task(server.predict("computed"))
+        assert await asyncio.to_thread(began.acquire, timeout=PATIENCE_S)
+        second = asyncio.create_task(server.predict(*["waiting"] * 4))
+        await server.waiting(4)
+        refused = await server.call("POST", PREDICT, json={"inputs": ["refused"]})
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        unread = await server.call("POST", PREDICT, content=b"not even JSON")
+        assert unread.status_code == 429  # before any work is done for it
+        other = asyncio.create_task(
+            server.predict("welcome", path="/v1/tenants/other/adapters/intents")
+        )
+        await server.waiting(5)
+        go.set()
+        await asyncio.gather(first, second, other)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "1e3", "nan", "", "0.0"])
+async def test_a_timeout_that_is_no_time_is_refused(server: Server, seconds: str) -> None:
+    headers = {"X-Request-Timeout": seconds}
+    problem = await server.problem(422, "POST", PREDICT, json={"inputs": ["x"]}, headers=headers)
+    assert "X-Request-Timeout" in problem["detail"]
+
+
+async def test_a_caller_sets_how_long_it_waits(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = {"X-Request-Timeout": "30"}
+    assert await server.ok("POST", PREDICT, json={"inputs": ["x"]}, headers=patient)
+    _, go = hold_runs(server, monkeypatch)
+    hurried = {"X-Request-Timeout": "0.05"}
+    problem = await server.problem(504, "POST", PREDICT, json={"inputs": ["x"]}, headers=hurried)
+    assert problem["code"] == "deadline-exceeded"
+    go.set()
 
 
 async def test_more_inputs_than_can_ever_wait_are_too_many(

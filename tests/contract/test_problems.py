@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message
 
 from adapters.errors import RegistryUnavailable
-from service.http import build_http_app
+from service.http import HttpApp
 from service.http.routes import ROUTES, Route
 from tests.contract.support import (
     ACME,
@@ -96,7 +96,7 @@ async def test_head_has_the_status_and_the_headers_of_get(server: Server, route:
 
 @pytest.mark.parametrize("route", ROUTES, ids=shown)
 async def test_a_server_that_is_starting_says_so(server: Server, route: Route) -> None:
-    app = build_http_app()
+    app = HttpApp()
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://headstock") as http:
         response = await http.request(route.method, path(route))
@@ -154,7 +154,7 @@ async def test_the_text_of_a_bug_stays_inside(
 async def test_a_body_that_never_ends_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.call._BODY_S", 0.01)
+    monkeypatch.setattr("service.http.app._BODY_S", 0.01)
     monkeypatch.setattr("service.http.unread._LINGER_S", 0.01)
 
     async def endless() -> AsyncIterator[bytes]:
@@ -169,8 +169,8 @@ async def test_a_client_that_leaves_amid_its_body_is_no_failure_of_the_server(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     scope = predict_scope(server)
-    app = build_http_app()
-    app.state.runtime = server.runtime
+    app = HttpApp()
+    app.runtime = server.runtime
     messages: list[Message] = [
         {"type": "http.request", "body": b'{"inputs"', "more_body": True},
         {"type": "http.disconnect"},

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from adapters.errors import RegistryUnavailable
 from backbone import BackboneError, BackboneNotFound
-from service.http import build_http_app
+from service.http import HttpApp
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.contract.support import ADMIN, INTENTS, Server, Template, serving
@@ -61,8 +61,8 @@ async def test_the_admin_key_is_made_and_printed_once(
     printed = capsys.readouterr()
     assert printed.out == ""
     key = printed.err.partition("export HEADSTOCK_KEY=")[2].split()[0]
-    app = build_http_app()
-    app.state.runtime = runtime
+    app = HttpApp()
+    app.runtime = runtime
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://headstock"
     ) as http:
@@ -84,8 +84,8 @@ async def test_a_restart_keeps_tenants_keys_versions_and_releases(
         keys = dict(server.keys)
         state = await server.state()
     runtime = await Runtime.start(server.runtime.settings)
-    app = build_http_app()
-    app.state.runtime = runtime
+    app = HttpApp()
+    app.runtime = runtime
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://headstock") as http:
         again = Server(runtime, http, server.document, keys)

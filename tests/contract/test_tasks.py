@@ -107,7 +107,7 @@ async def test_an_answer_has_a_bounded_number_of_entities(
     await server.predict("abcdefgh")
     wanted = {"inputs": ["abcdefgh"] * 2}
     problem = await server.problem(413, "POST", PREDICT, json=wanted)
-    assert "entities in 2 inputs" in problem["detail"]
+    assert "16 entities were found" in problem["detail"]
 
 
 async def test_the_document_describes_all_four(server: Server) -> None:

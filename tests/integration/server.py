@@ -103,6 +103,7 @@ class Server:
         self._command = command
         if admin_key is not None:
             settings["admin_key"] = admin_key
+        settings.setdefault("threads", 1)  # with nothing to choose, a start is quick
         self._environment = environment(home, port=self.port, **settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._family: list[psutil.Process] = []

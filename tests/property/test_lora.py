@@ -44,7 +44,7 @@ batches = st.lists(
 
 
 @settings(
-    max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(batch=batches)
 def test_a_row_has_its_own_bits_in_any_batch(

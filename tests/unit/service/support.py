@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from adapters.adapter import Adapter, build_adapter, read_adapter
 from adapters.answers import Answer
 from adapters.registry import ActiveRelease, CacheMode, LiveKey, Mark, Snapshot, TenantState
 from backbone import TextRow
-from service.engine import Engine, EngineLimits
+from service.engine import Engine
 from service.metrics import Metrics
 from service.testing import FakeBackbone
+from tests.engines import make_engine
 from tests.support import make_adapter_file, make_manifest
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
@@ -89,15 +91,10 @@ async def turn() -> None:
 
 @asynccontextmanager
 async def running(
-    backbone: FakeBackbone,
-    *,
-    queue_rows: int = 10_000,
-    batch_tokens: int = 256,
-    runs: int = 1,
-    metrics: Metrics | None = None,
+    backbone: FakeBackbone, *, metrics: Metrics | None = None, **limits: Any
 ) -> AsyncIterator[Engine]:
-    limits = EngineLimits(queue_rows, batch_tokens, runs)
-    engine = Engine(backbone, limits, metrics or Metrics())
+    """A started engine; `limits` as of `make_engine`."""
+    engine = make_engine(backbone, metrics, **limits)
     engine.start()
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -9,6 +9,7 @@ import backbone
 import service
 from adapters.errors import (
     Conflict,
+    DeadlineExceeded,
     HeadstockError,
     InvalidAdapter,
     InvalidInput,
@@ -18,6 +19,7 @@ from adapters.errors import (
     Overloaded,
     RegistryUnavailable,
     StaleRevision,
+    TenantOverloaded,
     TooLarge,
     Unauthenticated,
     WrongBackbone,
@@ -48,12 +50,14 @@ EXPECTED: dict[type[HeadstockError], int] = {
     InvalidName: 422,
     InvalidAdapter: 422,
     WrongBackbone: 422,
+    TenantOverloaded: 429,
     ClientLeft: 499,
     HeadFailed: 500,
     AdapterUnavailable: 503,
     Overloaded: 503,
     RegistryUnavailable: 503,
     TimedOut: 503,
+    DeadlineExceeded: 504,
 }
 SERVING = ("adapters", "backbone", "service")
 
@@ -100,7 +104,16 @@ def test_no_line_of_the_table_hides_one_below() -> None:
 def test_only_what_may_be_tried_again_says_when() -> None:
     for kind, status in EXPECTED.items():
         retry_after_s = to_problem(kind("x")).retry_after_s
-        assert (retry_after_s is not None) == (status == 503)
+        assert (retry_after_s is not None) == (status in (429, 503))
+
+
+def test_when_to_come_back_is_in_whole_seconds() -> None:
+    assert [to_problem(Overloaded("x", left)).retry_after_s for left in (0, 0.2, 1, 1.2)] == [
+        1,
+        1,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyError, HeadstockError, OSError, MemoryError])

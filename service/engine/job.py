@@ -1,0 +1,156 @@
+"""What waits in an engine: jobs, their rows, and what comes of a row."""
+
+import asyncio
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.adapter import Adapter
+from adapters.answers import Answer
+from adapters.lora import Lora
+from adapters.registry import CacheMode
+from backbone import TextRow
+from service.engine.batching import rank_factor
+
+Answers = tuple[Answer, ...]  # of one row, one an adapter
+Vectors = Mapping[str, NDArray[np.float32]]  # of one row: each feature, without padding
+
+
+# A head reads so much of its weights in the time that a small backbone takes for a token.
+_BYTES_A_TOKEN = 200_000
+
+
+class Abandoned(Exception):
+    """Nobody waits for this row any more."""
+
+
+def _off() -> CacheMode:
+    return "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to do with the rows of one request: each is answered by all of `adapters`.
+
+    The adapters share one LoRA or have none, so that one pass of the backbone serves them all. They
+    are held here: a swap never changes a row under way. `deadline` is a `perf_counter` time.
+    `cache_mode` is asked when features are looked up and again when they are kept: a tenant may
+    switch off meanwhile.
+    """
+
+    tenant: str
+    adapters: tuple[Adapter, ...]
+    top_k: int = 1
+    deadline: float | None = None
+    cache_mode: Callable[[], CacheMode] = _off
+    lora: Lora | None = field(init=False)
+    features: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lora", self.adapters[0].lora)
+        features = frozenset(adapter.manifest.feature for adapter in self.adapters)
+        object.__setattr__(self, "features", features)
+
+    @property
+    def head_bytes(self) -> int:
+        """What heads cost: they read their weights once a row."""
+        return sum(adapter.size for adapter in self.adapters)
+
+    def answer(self, row: TextRow, vectors: Vectors, is_over: Callable[[], bool]) -> Answers:
+        """What the adapters say to one row; it stops where `is_over`. Raises HeadFailed."""
+        answers: list[Answer] = []
+        for adapter in self.adapters:
+            if is_over():
+                raise Abandoned
+            answers.append(
+                adapter.answer(_input(row, vectors[adapter.manifest.feature]), self.top_k)
+            )
+        return tuple(answers)
+
+
+def _input(row: TextRow, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A feature as adapters take it: of tokens, those that stand for characters."""
+    if vector.ndim == 1:
+        return vector
+    assert row.spans is not None, "rows for adapters that tag are preprocessed with spans"
+    return vector[row.spans.positions]
+
+
+class Pending:
+    """A job under way: the answers so far, and the future that its caller waits for."""
+
+    def __init__(self, job: Job, arrived: float, done: asyncio.Future[None], n_rows: int) -> None:
+        self.job = job
+        self.arrived = arrived
+        self.done = done
+        self.answers: list[Answers | None] = [None] * n_rows
+        self.missing = n_rows
+        self.has_failed = False  # set in a worker's thread, before the loop hears of it
+
+    def count_down(self, answered: int) -> None:
+        """So many rows more are answered; on the event loop."""
+        self.missing -= answered
+        if not self.missing and not self.done.done():
+            self.done.set_result(None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for its rows any more: it was answered, has failed, or was left."""
+        return self.has_failed or self.done.done()
+
+    def is_late(self, now: float) -> bool:
+        """Whether its time is over, and it has not been told so."""
+        deadline = self.job.deadline
+        return deadline is not None and deadline < now and not self.is_over
+
+    def is_in_vain(self) -> bool:
+        """Whether no answer can be used any more, or not in time."""
+        return self.is_over or self.is_late(time.perf_counter())
+
+    def complete(self) -> list[Answers]:
+        """All answers, when none is missing."""
+        return [answers for answers in self.answers if answers is not None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One waiting row of a job. What the queue looks at is kept flat: it looks often."""
+
+    row: TextRow
+    position: int
+    pending: Pending
+    tenant: str
+    length: int
+    lora: str | None
+    rank: int
+    cost: int  # what the tenant is charged, in tokens
+
+
+def make_entries(pending: Pending, rows: Sequence[TextRow], known: Container[int]) -> list[Entry]:
+    """An entry for each row of a job but for those whose features are known, by position."""
+    tenant, lora = pending.job.tenant, pending.job.lora
+    digest, rank = (lora.digest, lora.rank) if lora else (None, 0)
+    heads, each = pending.job.head_bytes // _BYTES_A_TOKEN, rank_factor(rank)
+    return [
+        Entry(row, position, pending, tenant, row.length, digest, rank, row.length * each + heads)
+        for position, row in enumerate(rows)
+        if position not in known
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What came of a row: answers with the features that gave them, or why there are none."""
+
+    entry: Entry
+    result: tuple[Answers, Vectors] | Exception
+
+    @classmethod
+    def failure(cls, entry: Entry, error: Exception) -> Self:
+        """A row failed: what else waits of its job is not worth computing."""
+        entry.pending.has_failed = True
+        return cls(entry, error)

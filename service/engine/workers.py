@@ -1,0 +1,288 @@
+"""The threads that carry batches through a backbone: make ready, run, conclude.
+
+There is one worker more than runs at once, and each does what is most urgent: first of all the
+graph shall never wait. A worker that ends a run starts the next batch that is ready, and another
+one concludes what has run (computes heads, hands answers over). A batch is made ready ahead only
+where a full one waits: one that is closed early takes no more rows.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from adapters.errors import DeadlineExceeded
+from adapters.lora import Lora
+from backbone import Backbone, BackboneError, Features, PlacedLora
+from service.engine.batching import BatchLimits
+from service.engine.fair_queue import FairQueue
+from service.engine.job import Abandoned, Entry, Job, Outcome
+from service.engine.slots import LoraSlots
+from service.metrics import EngineMetrics
+
+logger = logging.getLogger(__name__)
+_SLICE_S = 0.002
+_SLOW_BYTES = 2**20  # of heads: more takes a millisecond a row
+_SMOOTHING = 0.1  # weight of the newest batch in the measured speed
+Deliver = Callable[[Sequence[Outcome]], None]
+
+
+_Passed = tuple[Entry, Features, int]  # a row, what its run gave, its place in that
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Rows on their way. `held` keeps their LoRAs in place until the run is over."""
+
+    entries: list[Entry]
+    held: ExitStack = field(default_factory=ExitStack)
+    loras: dict[str, PlacedLora] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    passed: list[_Passed] = field(default_factory=list)
+
+
+class Workers:
+    """Threads between a queue and its answers. `changed` guards the queue, for callers too."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        runs: int,
+        limits: BatchLimits,
+        slots: LoraSlots | None,
+        tokens_per_s: float,
+        metrics: EngineMetrics,
+    ) -> None:
+        self.queue: FairQueue[Entry] = FairQueue()
+        self.changed = threading.Condition()
+        self.tokens_per_s = tokens_per_s  # of all runs together, as measured lately
+        self._backbone = backbone
+        self._runs = runs
+        self._limits = limits
+        self._slots = slots
+        self._metrics = metrics
+        self._preparing = self._running = 0
+        self._ready: deque[_Batch] = deque()
+        self._finished: deque[_Batch] = deque()
+        self._slow: deque[_Passed] = deque()  # rows whose heads take long
+        self._is_slow_on = False
+        self._stopping = False
+        self._threads: list[threading.Thread] = []
+
+    def start(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
+        """Begin; outcomes go to `deliver` on the loop."""
+
+        def hand_over(outcomes: Sequence[Outcome]) -> None:
+            loop.call_soon_threadsafe(deliver, outcomes)
+
+        self._threads = [
+            threading.Thread(
+                target=self._work, args=(hand_over,), name=f"run-{self._backbone.name}"
+            )
+            for _ in range(self._runs + 1)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> list[Entry]:
+        """Take no more batches; the rows that still wait."""
+        with self.changed:
+            self._stopping = True
+            self.changed.notify_all()
+            return self.queue.clear()
+
+    async def join(self) -> None:
+        """Wait until the batches under way are answered."""
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+
+    def _work(self, hand_over: Deliver) -> None:
+        while task := self._choose(hand_over):
+            try:
+                task()
+            except Exception:  # no row's fault: those are outcomes; and no reason to end
+                logger.exception("a worker of backbone %s failed", self._backbone.name)
+
+    def _choose(self, hand_over: Deliver) -> Callable[[], None] | None:
+        """The most urgent thing to do; waits for one. None when all is done and over."""
+        with self.changed:
+            while (urgent := self._most_urgent()) is None:
+                if self._stopping and not self._ready and not self._slow:
+                    self.changed.notify_all()  # for the others to see it too
+                    return None
+                self.changed.wait()
+            task = self._begin(urgent, hand_over)
+            if self._most_urgent() is not None:
+                self.changed.notify()  # there is more to do, for another
+            return task
+
+    def _most_urgent(self) -> Literal["run", "take", "conclude", "slow"] | None:
+        under_way = self._preparing + len(self._ready) + self._running
+        if self._ready and self._running < self._runs:
+            return "run"
+        if under_way < self._runs and len(self.queue):
+            return "take"
+        if self._finished:
+            return "conclude"
+        # Ahead of a free run only where a batch's worth waits.
+        if under_way == self._runs and self.queue.tokens >= self._limits.tokens:
+            return "take"
+        # One worker at a time, and one row: all others stay with the graph and with quick heads.
+        if self._slow and not self._is_slow_on:
+            return "slow"
+        return None
+
+    def _begin(self, urgent: str, hand_over: Deliver) -> Callable[[], None]:
+        if urgent == "run":
+            batch = self._ready.popleft()
+            self._running += 1
+            return partial(self._run, batch)
+        if urgent == "take":
+            batch = _Batch(self.queue.take(self._limits))
+            self._preparing += 1
+            return partial(self._prepare, batch)
+        if urgent == "slow":
+            self._is_slow_on = True
+            return partial(self._conclude_slow, *self._slow.popleft(), hand_over)
+        return partial(self._conclude, self._finished.popleft(), hand_over)
+
+    def _prepare(self, batch: _Batch) -> None:
+        """Have the rows' LoRAs in place."""
+        self._drop_unwanted(batch)
+        loras = {job.lora.digest: job.lora for job in _jobs(batch.entries) if job.lora}
+        for lora in loras.values():
+            try:
+                batch.loras[lora.digest] = batch.held.enter_context(self._hold(lora))
+            except Exception as error:  # its own rows fail, and no others
+                lost = [entry for entry in batch.entries if entry.lora == lora.digest]
+                batch.outcomes += [Outcome.failure(entry, error) for entry in lost]
+                batch.entries = [entry for entry in batch.entries if entry.lora != lora.digest]
+        with self.changed:
+            self._preparing -= 1
+            (self._ready if batch.entries else self._finished).append(batch)
+
+    def _drop_unwanted(self, batch: _Batch) -> None:
+        """Leave out rows that nobody waits for; what is late has to be told so."""
+        now, wanted = time.perf_counter(), []
+        for entry in batch.entries:
+            if entry.pending.is_late(now):
+                batch.outcomes += _late(entry)
+            elif not entry.pending.is_over:
+                wanted.append(entry)
+        batch.entries = wanted
+
+    def _hold(self, lora: Lora) -> AbstractContextManager[PlacedLora]:
+        if self._slots is None:
+            raise BackboneError(f"backbone {self._backbone.name} has no graph that takes LoRA")
+        return self._slots.held(lora)
+
+    def _run(self, batch: _Batch) -> None:
+        try:
+            self._drop_unwanted(batch)  # it may have waited for its run
+            self._pass(batch, batch.entries)
+        finally:
+            batch.held.close()
+            with self.changed:
+                self._running -= 1
+                self._finished.append(batch)
+
+    def _pass(self, batch: _Batch, entries: Sequence[Entry]) -> None:
+        """Run the graph; where it fails, each row gets a run of its own: one may have broken it."""
+        if not entries:
+            return
+        try:
+            features = self._features(batch, entries)
+        except Exception as error:
+            if len(entries) == 1:
+                batch.outcomes.append(Outcome.failure(entries[0], error))
+                return
+            for entry in entries:
+                self._pass(batch, [] if entry.pending.is_over else [entry])
+        else:
+            batch.passed += [(entry, features, place) for place, entry in enumerate(entries)]
+
+    def _features(self, batch: _Batch, entries: Sequence[Entry]) -> Features:
+        wanted = {name for job in _jobs(entries) for name in job.features}
+        loras = [batch.loras[entry.lora] if entry.lora else None for entry in entries]
+        started = time.perf_counter()
+        features = self._backbone.run(
+            [entry.row for entry in entries], wanted, loras if batch.loras else ()
+        )
+        self._observe(entries, started, time.perf_counter())
+        return features
+
+    def _conclude(self, batch: _Batch, hand_over: Deliver) -> None:
+        """Each row's heads on its own part of the features; slow heads are left for later.
+
+        What is done waits for no others for long: it is handed over every few milliseconds.
+        """
+        outcomes, began = batch.outcomes, time.perf_counter()
+        slow = [each for each in batch.passed if each[0].pending.job.head_bytes > _SLOW_BYTES]
+        if slow:
+            with self.changed:
+                self._slow.extend(slow)
+        for entry, features, place in batch.passed:
+            if entry.pending.job.head_bytes > _SLOW_BYTES:
+                continue
+            outcomes += _answer(entry, features, place)
+            now = time.perf_counter()
+            if now - began > _SLICE_S:
+                hand_over(outcomes)
+                outcomes, began = [], now
+        hand_over(outcomes)
+
+    def _conclude_slow(
+        self, entry: Entry, features: Features, place: int, hand_over: Deliver
+    ) -> None:
+        try:
+            hand_over(_answer(entry, features, place))
+        finally:
+            with self.changed:
+                self._is_slow_on = False
+
+    def _observe(self, entries: Sequence[Entry], started: float, ended: float) -> None:
+        metrics, seconds = self._metrics, ended - started
+        text = sum(entry.length for entry in entries)
+        padded = max(entry.length for entry in entries) * len(entries)
+        if padded >= self._limits.tokens / 2:  # small batches do not say what can be done
+            speed = text * self._runs / seconds
+            with self.changed:
+                self.tokens_per_s += _SMOOTHING * (speed - self.tokens_per_s)
+        metrics.backbone_seconds.observe(seconds)
+        metrics.batch_rows.observe(len(entries))
+        adapters = {id(adapter) for job in _jobs(entries) for adapter in job.adapters}
+        metrics.batch_adapters.observe(len(adapters))
+        metrics.text_tokens.inc(text)
+        metrics.padded_tokens.inc(padded)
+        for entry in entries:
+            metrics.queue_seconds.observe(started - entry.pending.arrived)
+
+
+def _jobs(entries: Sequence[Entry]) -> Iterable[Job]:
+    return {id(entry.pending): entry.pending.job for entry in entries}.values()
+
+
+def _answer(entry: Entry, features: Features, place: int) -> list[Outcome]:
+    """The row's own part of the features, and what its adapters say to it, if anybody waits."""
+    pending, vectors = entry.pending, {}
+    for name in pending.job.features:
+        value = features[name][place]
+        vectors[name] = value[: entry.length] if value.ndim == 2 else value  # less its padding
+    try:
+        answers = pending.job.answer(entry.row, vectors, pending.is_in_vain)
+    except Abandoned:
+        return _late(entry) if pending.is_late(time.perf_counter()) else []
+    except Exception as error:
+        return [Outcome.failure(entry, error)]
+    return [Outcome(entry, (answers, vectors))]
+
+
+def _late(entry: Entry) -> list[Outcome]:
+    error = DeadlineExceeded("the time given was over before the row was done")
+    return [Outcome.failure(entry, error)]
