@@ -2,14 +2,16 @@
 PYTHON ?= python3.11
 # Folder with the data sets of the benchmarks, which are not part of the project.
 DATA ?=
+# One part of the benchmarks alone: banking77, tenants or engine.
+ONLY ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench lock clean
+.PHONY: help setup demo serve test check bench bench-peers lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
 
 setup: .venv/.ready ## Make .venv with everything: serving, training, demo, development
 
@@ -35,8 +37,11 @@ check: setup ## Lint and types alone
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: setup ## Measure what the README states; make bench DATA=FOLDER with banking77/tidy.csv in it
-	@$(BIN)/python -m benchmarks $(DATA)
+bench: setup ## Measure what the README states; make bench DATA=FOLDER [ONLY=PART], banking77/tidy.csv in it
+	@$(BIN)/python -m benchmarks $(DATA) $(if $(ONLY),--only $(ONLY))
+
+bench-peers: setup ## Measure what a user would run instead, each in an environment of its own
+	@$(BIN)/python -m benchmarks.peers $(PEERS)
 
 lock: ## Resolve all versions anew into constraints.txt and requirements-serving.txt
 	@rm -rf .venv && $(PYTHON) -m venv .venv

@@ -1,31 +1,58 @@
-"""`python -m benchmarks DATA`: run every measurement and write `benchmarks/RESULTS.md`.
+"""`python -m benchmarks [DATA] [--only PART] [--quick]`: measure, print, write `RESULTS.md`.
 
 DATA is a folder with the data sets, `banking77/tidy.csv` in it. A measurement whose data is not
-there is named as not run, never invented.
+there is named as not run, never invented. `--only` runs one part and replaces its section alone;
+`--quick` shows in a minute or two that everything works, and writes nothing.
 """
 
+import argparse
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import banking77, tenants
-from benchmarks.common import machine, markdown
+from benchmarks import banking77, engine, tenants
+from benchmarks.common import table
+from benchmarks.results import write_section
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
+Part = Callable[[Path | None, bool], str]
+
+
+def _banking77(data: Path | None, _: bool) -> str:
+    file = (data or Path("data")) / "banking77" / "tidy.csv"
+    if not file.is_file():
+        return f"Not run: there is no banking77/{file.name} in the data folder."
+    return table(banking77.measure(file))
+
+
+def _tenants(_: Path | None, __: bool) -> str:
+    return table(tenants.measure())
+
+
+# By the name on the command line: the title of the section, and what fills it.
+PARTS: dict[str, tuple[str, Part]] = {
+    "banking77": ("BANKING77", _banking77),
+    "tenants": ("Many tenants", _tenants),
+    "engine": ("The engine under load", engine.measure),
+}
 
 
 def main() -> None:
     """Measure, print, write."""
-    data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("data")
-    sections = [f"# Results\n\nMade by `make bench`; {machine()}\n"]
-    file = data / "banking77" / "tidy.csv"
-    if file.is_file():
-        sections.append(markdown("BANKING77", banking77.measure(file)))
-    else:
-        sections.append(f"## BANKING77\nNot run: there is no {file.name} in the data folder.\n")
-    sections.append(markdown("Many tenants", tenants.measure()))
-    text = "\n".join(sections)
-    RESULTS.write_text(text)
-    print(text)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("data", nargs="?", type=Path)
+    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--quick", action="store_true")
+    wanted = parser.parse_args()
+    for name in [wanted.only] if wanted.only else PARTS:
+        title, part = PARTS[name]
+        started = time.monotonic()
+        body = part(wanted.data, wanted.quick)
+        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+        print(f"## {title}\n\n{body}\n", flush=True)
+        if not wanted.quick:
+            write_section(title, body)
 
 
-main()
+if __name__ == "__main__":
+    main()

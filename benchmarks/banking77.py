@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.common import Bench, Figure, bench, headstock
+from benchmarks.common import INT8, Bench, Figure, bench, folder_of, headstock
 from headstock.commands.common import settings
-from headstock.demo import BACKBONE, ensure_backbone
+from headstock.demo import BACKBONE
 
 ROWS_A_REQUEST = (1, 7, 64)
 _CLIENTS = 4
@@ -21,10 +21,13 @@ _CLIENTS = 4
 
 def measure(data: Path) -> list[Figure]:
     """Train, evaluate, serve and compare. `data` has the columns text, label, split."""
-    ensure_backbone()
+    folder_of(INT8)
     with tempfile.TemporaryDirectory() as folder:
         adapter, rows = Path(folder) / "adapter.safetensors", Path(folder) / "rows.jsonl"
+        other = Path(folder) / "int8.safetensors"
         cold = _train_seconds(data, adapter, Path(folder) / "empty-cache")
+        headstock("train", str(data), "--backbone", INT8, "--output", str(other))
+        int8 = headstock("inspect", str(other))["measured"]["adapter"]["accuracy"]
         trained = headstock("inspect", str(adapter))
         headstock("evaluate", str(adapter), str(data), "--predictions", str(rows))
         expected = [json.loads(line) for line in rows.read_text().splitlines()]
@@ -42,6 +45,12 @@ def measure(data: Path) -> list[Figure]:
             f"accuracy on {measured['rows']:,} test rows",
             f"{accuracy['value']:.2%} [{accuracy['low']:.2%}, {accuracy['high']:.2%}]",
             "92.5 %",
+        ),
+        Figure("accuracy in int8", f"{int8['value']:.2%} [{int8['low']:.2%}, {int8['high']:.2%}]"),
+        Figure(
+            "accuracy in int8 less that in fp32",
+            f"{100 * (int8['value'] - accuracy['value']):+.2f} points",
+            "0.10 points",
         ),
         Figure("the TF-IDF baseline's", f"{tfidf['value']:.2%}"),
         Figure("calibration error", f"{ece['value']:.3f} [{ece['low']:.3f}, {ece['high']:.3f}]"),

@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,10 +17,14 @@ from typing import Any
 
 import psutil
 
+from backbone import BackboneNotFound, find_backbone
 from headstock.client import Client
+from headstock.commands.common import settings
 from headstock.demo import BACKBONE, ensure_backbone
 from headstock.process import Server, free_port, running_server
+from training.sources import DEFAULT_ID
 
+INT8 = f"{BACKBONE}-int8"  # the default backbone again, in the other precision
 PACKAGES = ("onnxruntime", "numpy", "torch", "bentoml", "scikit-learn")
 
 
@@ -49,23 +53,30 @@ class Bench:
         children = psutil.Process(self.server.process.pid).children(recursive=True)
         return max(child.memory_info().rss for child in children)
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric's samples of this very name."""
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples of this very name that have these labels."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
         samples = (line.rpartition(" ") for line in self.client.metrics().splitlines())
-        return sum(float(value) for sample, _, value in samples if sample.split("{")[0] == name)
+        return sum(
+            float(value)
+            for sample, _, value in samples
+            if sample.split("{")[0] == name and all(label in sample for label in wanted)
+        )
 
 
 @contextmanager
-def bench(**variables: str) -> Iterator[Bench]:
-    """A server of the default backbone, with a registry that is thrown away."""
-    ensure_backbone()
+def bench(
+    backbone: str = BACKBONE, database: Path | None = None, **variables: str
+) -> Iterator[Bench]:
+    """A server of one backbone; its registry is thrown away where `database` is not given."""
+    folder_of(backbone)
     key = secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory() as folder:
-        database = f"sqlite:///{folder}/registry.sqlite"
+        file = database or Path(folder) / "registry.sqlite"
         environment = {
-            "HEADSTOCK_BACKBONES": BACKBONE,
+            "HEADSTOCK_BACKBONES": backbone,
             "HEADSTOCK_ADMIN_KEY": key,
-            "HEADSTOCK_DATABASE_URL": database,
+            "HEADSTOCK_DATABASE_URL": f"sqlite:///{file}",
             **variables,
         }
         with (
@@ -73,6 +84,17 @@ def bench(**variables: str) -> Iterator[Bench]:
             Client(server.url, key) as client,
         ):
             yield Bench(client, server)
+
+
+def folder_of(backbone: str) -> Path:
+    """The folder of the default backbone in fp32 or int8, which is added where it is missing."""
+    ensure_backbone()
+    root = settings().backbones_folder
+    try:
+        return find_backbone(root, backbone)
+    except BackboneNotFound:
+        headstock("backbone", "add", DEFAULT_ID, "--name", backbone, "--precision", "int8")
+        return find_backbone(root, backbone)
 
 
 def headstock(*arguments: str) -> dict[str, Any]:
@@ -92,19 +114,19 @@ def backbone_digest() -> str:
     return digest
 
 
-def markdown(title: str, figures: list[Figure]) -> str:
-    """A section with a table."""
-    lines = [f"## {title}", "", "| figure | measured | target |", "|---|---|---|"]
+def table(figures: Sequence[Figure]) -> str:
+    """The figures in Markdown."""
+    lines = ["| figure | measured | target |", "|---|---|---|"]
     lines += [f"| {each.what} | {each.value} | {each.target} |" for each in figures]
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def machine() -> str:
-    """Where and with what it was measured."""
+    """When, where and with what it was measured."""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     memory = psutil.virtual_memory().total / 2**30
     cores = len(os.sched_getaffinity(0))
     return (
         f"{datetime.now(UTC):%Y-%m-%d}; {cores} cores ({platform.machine()}), {memory:.0f} GiB; "
-        f"Python {platform.python_version()}, {versions}; backbone {BACKBONE} in fp32."
+        f"Python {platform.python_version()}, {versions}."
     )

@@ -1,0 +1,178 @@
+"""The limit: the backbone's ONNX session called in a loop, with nothing around it.
+
+`python -m benchmarks.bare`, a job on standard input, the speeds on output: a process of its own,
+with rows that are tokenized beforehand. The session runs over (one thread a run, as many runs at
+once as there are cores) and over (all threads for one run at a time).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from backbone.manifest import MODEL_FILE, TOKENIZER_FILE
+from backbone.package import read_manifest
+from backbone.text import TextPreprocessor, TextRow
+
+BATCHES = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to call the session. `by_length`: of rows that lie sorted, which no server gets."""
+
+    batch: int
+    threads: int
+    by_length: bool = False
+
+    @property
+    def runs(self) -> int:
+        """Calls at once."""
+        return max(1, cores() // self.threads)
+
+    def __str__(self) -> str:
+        return f"batches of {self.batch}, {self.runs} at once, threads {self.threads}"
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def all_ways(by_length: bool = False) -> list[Way]:
+    """Every batch size with one thread a run and with all threads in one run."""
+    return [
+        Way(batch, threads, by_length)
+        for threads in sorted({1, cores()})
+        for batch in BATCHES
+        if not by_length or batch >= 8  # less is gained by order in smaller ones
+    ]
+
+
+def measure(
+    folder: Path, texts: Sequence[str], ways: Sequence[Way], seconds: float
+) -> dict[Way, float]:
+    """Rows a second of each way, in a process of its own."""
+    done = _call(folder, texts, ways, seconds)
+    return dict(zip(ways, done, strict=True))
+
+
+def single_ms(folder: Path, texts: Sequence[str], seconds: float) -> float:
+    """The median time of one row alone, ms, with the threads that make it shortest."""
+    ways = [Way(1, threads) for threads in sorted({1, cores()})]
+    return min(_call(folder, texts, ways, seconds, medians=True))
+
+
+def _call(
+    folder: Path,
+    texts: Sequence[str],
+    ways: Sequence[Way],
+    seconds: float,
+    medians: bool = False,
+) -> list[float]:
+    job = {
+        "folder": str(folder),
+        "texts": list(texts),
+        "ways": [asdict(way) for way in ways],
+        "seconds": seconds,
+        "medians": medians,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bare"],
+        input=json.dumps(job),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    answer: list[float] = json.loads(done.stdout)
+    return answer
+
+
+class Bare:
+    """The sessions and the rows."""
+
+    def __init__(self, folder: Path, texts: Sequence[str]) -> None:
+        self._folder = folder
+        self._preprocessor = TextPreprocessor(
+            folder / TOKENIZER_FILE, read_manifest(folder).preprocessing
+        )
+        self._rows = [self._preprocessor.row(text) for text in texts]
+        self._sessions: dict[int, Any] = {}
+
+    def speed(self, way: Way, seconds: float) -> float:
+        """Rows a second over `seconds`, after a short warm-up."""
+        session, feeds = self._session(way.threads), self._feeds(way)
+        self._loop(session, feeds, way.runs, min(0.3, seconds))
+        return self._loop(session, feeds, way.runs, seconds)
+
+    def median_ms(self, way: Way, seconds: float) -> float:
+        """The median time of a call, one at a time."""
+        session, feeds = self._session(way.threads), cycle(self._feeds(way))
+        taken = []
+        until = time.perf_counter() + seconds
+        while (started := time.perf_counter()) < until:
+            session.run(["pooled"], next(feeds))
+            taken.append(time.perf_counter() - started)
+        return 1000 * float(np.median(taken))
+
+    def _loop(self, session: Any, feeds: Sequence[Any], runs: int, seconds: float) -> float:
+        started = time.perf_counter()
+
+        def work(first: int) -> int:
+            done = 0
+            for position in cycle(range(first, len(feeds), runs)):
+                if time.perf_counter() - started > seconds:
+                    break
+                session.run(["pooled"], feeds[position])
+                done += len(feeds[position]["input_ids"])
+            return done
+
+        with ThreadPoolExecutor(runs) as pool:
+            rows = sum(pool.map(work, range(runs)))
+        return rows / (time.perf_counter() - started)
+
+    def _session(self, threads: int) -> Any:
+        if threads not in self._sessions:
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            self._sessions[threads] = ort.InferenceSession(
+                str(self._folder / MODEL_FILE), options, providers=["CPUExecutionProvider"]
+            )
+        return self._sessions[threads]
+
+    def _feeds(self, way: Way) -> list[Any]:
+        rows = sorted(self._rows, key=_length) if way.by_length else self._rows
+        batches = [rows[start : start + way.batch] for start in range(0, len(rows), way.batch)]
+        if way.by_length:  # a loop that is cut short must see short and long ones alike
+            order = np.random.default_rng(0).permutation(len(batches))
+            batches = [batches[position] for position in order]
+        inputs = [node.name for node in self._session(way.threads).get_inputs()]
+        return [self._preprocessor.collate(batch, inputs) for batch in batches]
+
+
+def _length(row: TextRow) -> int:
+    return row.length
+
+
+def main() -> None:
+    """One job."""
+    job = json.loads(sys.stdin.read())
+    bare = Bare(Path(job["folder"]), job["texts"])
+    call = bare.median_ms if job["medians"] else bare.speed
+    json.dump([call(Way(**way), job["seconds"]) for way in job["ways"]], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The engine under a real load, over HTTP: its figures are ratios, both sides taken in one run."""
+
+from pathlib import Path
+
+from benchmarks.common import table
+from benchmarks.engine import arrivals, cache, lora, overload, tenancy, throughput
+from benchmarks.engine.picture import draw
+from benchmarks.engine.stage import FULL, QUICK, stage
+from benchmarks.results import RESULTS
+
+PICTURE = RESULTS.with_name("latency.svg")
+
+
+def measure(data: Path | None, quick: bool) -> str:
+    """All figures of the engine as a section of `RESULTS.md`; the picture beside it."""
+    with stage(data, QUICK if quick else FULL) as here:
+        capacity = throughput.capacity(here)
+        parts = (throughput, tenancy, lora, overload, cache)
+        figures = [figure for part in parts for figure in part.measure(here, capacity)]
+        points = arrivals.curve(here, capacity)
+        figures += arrivals.figures(capacity, points)
+        note = f"Texts: {here.texts.said}. {here.said()}"
+    if not quick:
+        PICTURE.write_text(draw(points, capacity.singles))
+    picture = f"![Latency of single texts against offered load]({PICTURE.name})"
+    return f"{note}\n\n{table(figures)}\n\n{picture}"

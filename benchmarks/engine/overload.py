@@ -1,0 +1,83 @@
+"""A loud neighbour, and ten times more than the server can do."""
+
+from dataclasses import replace
+
+from benchmarks.common import Figure
+from benchmarks.engine.stage import Stage
+from benchmarks.engine.throughput import Capacity
+from benchmarks.job import Outcome, Stream, pooled
+
+_TIMES = 100  # the neighbour's rate in the victim's
+_SHARE = 0.6  # of the capacity that the neighbour takes
+_VICTIM_SECONDS = 5  # in paces: few requests a second must come to enough for a percentile
+_OVERLOAD = 10
+
+
+def measure(stage: Stage, capacity: Capacity) -> list[Figure]:
+    """Figures of fairness and of overload."""
+    return [*_neighbour(stage, capacity), *_overload(stage, capacity)]
+
+
+def _neighbour(stage: Stage, capacity: Capacity) -> list[Figure]:
+    """Rounds alone and beside the neighbour alternate; percentiles are over all rounds."""
+    rate = _SHARE * capacity.singles / _TIMES
+    quiet = Stream(stage.large[:1], stage.texts.plain, rate=rate)
+    loud = Stream(stage.large[1:2], stage.texts.plain, rate=_TIMES * rate, seed=1)
+    endless = replace(stage.singles(stage.large[1:2]), rate=None)
+    seconds = _VICTIM_SECONDS * stage.pace.seconds
+    alone, beside, below = [], [], []
+    for number in range(max(1, stage.pace.rounds - 1)):
+        stage.say("a victim alone, beside a neighbour, beside one that saturates")
+        victim = replace(quiet, seed=2 + number)
+        alone.append(stage.load(victim, seconds=seconds)[0])
+        beside.append(stage.load(victim, loud, seconds=seconds)[0])
+        below.append(stage.load(victim, endless, seconds=seconds)[0])
+    base = pooled(alone)
+    what = f"a tenant with {rate:.1f} single texts/s: p99"
+    return [
+        Figure(f"{what} alone", _times(base)),
+        _against(f"{what} beside a neighbour with {_TIMES} times its rate ÷ alone", beside, base),
+        _against(f"{what} beside a neighbour that saturates ÷ alone", below, base, ""),
+    ]
+
+
+def _against(what: str, outcomes: list[Outcome], alone: Outcome, target: str = "2") -> Figure:
+    beside = pooled(outcomes)
+    times = beside.percentile_ms(99) / alone.percentile_ms(99)
+    return Figure(what, f"{times:.2f} ({_times(beside)})", target)
+
+
+def _times(outcome: Outcome) -> str:
+    refused = f", {outcome.refused} refused" if outcome.refused else ""
+    failed = f", {outcome.failed} failed" if outcome.failed else ""
+    return f"{outcome.percentile_ms(99):.1f} ms of {len(outcome.latencies_ms)}{refused}{failed}"
+
+
+def _overload(stage: Stage, capacity: Capacity) -> list[Figure]:
+    figures = []
+    for what, stream, peak in (
+        ("requests of 32", stage.bulk(), capacity.bulk),
+        ("single texts", stage.singles(), capacity.singles),
+    ):
+        stage.say(f"{_OVERLOAD} times the capacity, {what}")
+        peak = max(peak, stage.speed(stream))
+        flood = replace(stream, rate=_OVERLOAD * peak / stream.rows)
+        (outcome,) = stage.load(flood, seconds=2 * stage.pace.seconds)
+        sent = sum(outcome.statuses.values()) + outcome.unanswered
+        refused = f"{outcome.refused:,}, {outcome.refused_with_retry_after:,}"
+        unsent = f"; {outcome.unsent:,} not sent" if outcome.unsent else ""
+        target = "0.90" if stream.rows > 1 else ""
+        speeds = f"{outcome.rows_per_s:,.0f} of {peak:,.0f} rows/s"
+        figures += [
+            Figure(
+                f"goodput at {_OVERLOAD} times the capacity ÷ peak, {what}",
+                f"{outcome.rows_per_s / peak:.2f} ({speeds})",
+                target,
+            ),
+            Figure(
+                f"of {sent:,} requests refused, with Retry-After; neither answered nor refused",
+                f"{refused}; {outcome.failed:,}{unsent}",
+                "all; 0",
+            ),
+        ]
+    return figures

@@ -1,0 +1,1 @@
+"""One BentoML service with a full model a tenant."""

@@ -1,0 +1,1 @@
+"""infinity-emb: the shared encoder alone."""

@@ -1,0 +1,1 @@
+"""MLServer with a full model a tenant."""

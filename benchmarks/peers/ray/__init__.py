@@ -1,0 +1,1 @@
+"""Ray Serve with a full model a tenant, multiplexed."""
