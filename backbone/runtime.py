@@ -100,10 +100,6 @@ class Backbone:
             )
         return LoraPool(self.manifest.sites, self.manifest.lora, ranks)
 
-    def open_lora(self, graph: int) -> None:
-        """Open LoRA graph number `graph` now, and not with the first row that needs it."""
-        self._lora_session(graph)
-
     def run(
         self,
         rows: Sequence[TextRow],

@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from dataclasses import asdict
 
@@ -24,7 +25,7 @@ _MOST_CONNECTIONS = 3000  # of an open loop; more requests than that wait, and t
 _FIRST_CONNECTIONS = 32
 
 
-class Loop:
+class Loop(ABC):
     """One stream on its way; open and closed loops differ in what sends the next request."""
 
     def __init__(self, stream: Stream, job: Job) -> None:
@@ -47,9 +48,9 @@ class Loop:
         self._all.add(connection)
         return connection
 
+    @abstractmethod
     async def prepare(self) -> None:
         """Connect, so that nothing but requests is measured."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Close what is connected."""
@@ -82,9 +83,9 @@ class Loop:
                 self._retries += retry_after
         self.free(connection, now)
 
+    @abstractmethod
     def share(self, sent: float, now: float) -> float:
         """How much of an answered request lies within the time."""
-        raise NotImplementedError
 
     def lost(self, connection: Connection, intended: float | None) -> None:
         """A connection ended, with a request under way or without."""
@@ -94,13 +95,13 @@ class Loop:
         self._all.discard(connection)
         self.gone(connection)
 
+    @abstractmethod
     def free(self, connection: Connection, now: float, /) -> None:
         """A connection has nothing under way."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gone(self, connection: Connection, /) -> None:
         """A connection cannot be used any more."""
-        raise NotImplementedError
 
     @property
     def waiting(self) -> int:

@@ -55,10 +55,6 @@ class FakeBackbone(Backbone):
         characters = tuple(match.span() for match in re.finditer(r"\S+", text))
         return TextRow(ids, Spans(np.arange(len(characters)), characters))
 
-    def open_lora(self, graph: int) -> None:
-        """There is nothing to open. Raises IndexError where there is no such graph."""
-        self.manifest.lora[graph]
-
     def run(
         self,
         rows: Sequence[TextRow],

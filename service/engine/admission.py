@@ -133,8 +133,8 @@ def _counted(waiting: Waiting, queue: Queue, largest_other: Load) -> Waiting:
 
 
 def _room(request: Load, waiting: Waiting, queue: Queue) -> tuple[_Rule, ...]:
-    rows = (request.rows, waiting.all.rows, waiting.own.rows, queue.rows)
-    tokens = (request.tokens, waiting.all.tokens, waiting.own.tokens, queue.tokens)
+    rows = (request.rows, waiting.all.rows, queue.rows)
+    tokens = (request.tokens, waiting.all.tokens, queue.tokens)
     full = (
         f"{waiting.all.rows} rows wait already, about "
         f"{waiting.all.tokens / queue.tokens_per_s:.1f} seconds of work; try again in a moment"
@@ -143,18 +143,19 @@ def _room(request: Load, waiting: Waiting, queue: Queue) -> tuple[_Rule, ...]:
         f"this tenant has {waiting.own.rows} rows waiting, and with {request.rows} more it would "
         "be over its share of the queue; wait for answers, or send fewer inputs at once"
     )
+    share = min(_share(*rows, waiting.own.rows), _share(*tokens, waiting.own.tokens))
     return (
         _Rule("server", min(_free(*rows), _free(*tokens)), full),
-        _Rule("tenant", min(_share(*rows), _share(*tokens)), over),
+        _Rule("tenant", share, over),
     )
 
 
-def _free(new: int, total: int, _own: int, capacity: float) -> float:
+def _free(new: int, total: int, capacity: float) -> float:
     """The fraction f with which f * total + new is within the capacity."""
     return _fraction(capacity - new, total)
 
 
-def _share(new: int, total: int, own: int, capacity: float) -> float:
+def _share(new: int, total: int, capacity: float, own: int) -> float:
     """The fraction f with which f * own + new is within ALPHA * (capacity - f * total - new).
 
     Counted with the request in: else one big request would take far more than a share.

@@ -90,7 +90,7 @@ class FairQueue(Generic[Item]):
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Forget rows that nobody waits for any more; those already taken are passed over."""
-        removed: defaultdict[str, int] = defaultdict(int)  # tenant to the lowest tag
+        removed: dict[str, int] = {}  # tenant to the lowest tag
         for number in numbers:
             tag = self._tags.pop(number, None)
             if tag is not None:

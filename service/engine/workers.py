@@ -27,12 +27,10 @@ from service.engine.slots import LoraSlots
 from service.metrics import EngineMetrics
 
 logger = logging.getLogger(__name__)
-_SLICE_S = 0.002
+_SLICE_S = 0.002  # of heads, and what is done is handed over
 _SLOW_BYTES = 2**20  # of heads: more takes a millisecond a row
 _SMOOTHING = 0.1  # weight of the newest batch in the measured speed
 Deliver = Callable[[Sequence[Outcome]], None]
-
-
 _Passed = tuple[Entry, Features, int]  # a row, what its run gave, its place in that
 
 
@@ -83,7 +81,10 @@ class Workers:
 
         self._threads = [
             threading.Thread(
-                target=self._work, args=(hand_over,), name=f"run-{self._backbone.name}"
+                target=self._work,
+                args=(hand_over,),
+                name=f"run-{self._backbone.name}",
+                daemon=True,  # a loop that ends without `stop` shall not keep the process
             )
             for _ in range(self._runs + 1)
         ]
@@ -223,14 +224,12 @@ class Workers:
         What is done waits for no others for long: it is handed over every few milliseconds.
         """
         outcomes, began = batch.outcomes, time.perf_counter()
-        slow = [each for each in batch.passed if each[0].pending.job.head_bytes > _SLOW_BYTES]
+        quick, slow = _by_heads(batch.passed)
         if slow:
             with self.changed:
                 self._slow.extend(slow)
-        for entry, features, place in batch.passed:
-            if entry.pending.job.head_bytes > _SLOW_BYTES:
-                continue
-            outcomes += _answer(entry, features, place)
+        for passed in quick:
+            outcomes += _answer(*passed)
             now = time.perf_counter()
             if now - began > _SLICE_S:
                 hand_over(outcomes)
@@ -266,6 +265,14 @@ class Workers:
 
 def _jobs(entries: Sequence[Entry]) -> Iterable[Job]:
     return {id(entry.pending): entry.pending.job for entry in entries}.values()
+
+
+def _by_heads(passed: Sequence[_Passed]) -> tuple[list[_Passed], list[_Passed]]:
+    """Those with quick heads, and those with slow ones."""
+    kinds: tuple[list[_Passed], list[_Passed]] = ([], [])
+    for each in passed:
+        kinds[each[0].pending.job.head_bytes > _SLOW_BYTES].append(each)
+    return kinds
 
 
 def _answer(entry: Entry, features: Features, place: int) -> list[Outcome]:

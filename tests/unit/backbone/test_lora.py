@@ -153,8 +153,6 @@ def test_graphs_are_opened_when_first_needed_and_once(
     for thread in together:
         thread.join()
     assert opened == ["model.onnx", "lora-1.onnx"]
-    backbone.open_lora(1)
-    assert opened == ["model.onnx", "lora-1.onnx", "lora-2.onnx"]
 
 
 def test_a_backbone_without_lora_graphs_says_so(tmp_path: Path) -> None:

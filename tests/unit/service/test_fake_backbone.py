@@ -80,7 +80,6 @@ def test_rows_with_lora_beside_rows_without(backbone: Backbone) -> None:
         sites = {name: backbone.manifest.sites[name] for name in graph.sites}
         placed.append(pool.place(pages, random_factors(sites, len(pages), seed=len(placed))))
     assert [lora.graph for lora in placed] == [0, len(backbone.manifest.lora) - 1]
-    backbone.open_lora(0)
     loras = [None, *placed]
     rows = [backbone.preprocess("a text")] * 3
     together = backbone.run(rows, {"pooled"}, loras)["pooled"]
