@@ -1,5 +1,6 @@
 """Engines for tests: everything has a default, so that a test says only what it is about."""
 
+import asyncio
 from collections.abc import Sequence
 
 from adapters.adapter import Adapter
@@ -50,3 +51,9 @@ async def answer(
     rows = await engine.preprocess(texts, adapter.per_token, tenant)
     (answered,) = await engine.answer(rows, Job(tenant, (adapter,), top_k))
     return [each for (each,) in answered]
+
+
+def ask(
+    engine: Engine, adapter: Adapter, *texts: str, top_k: int = 1
+) -> asyncio.Task[list[Answer]]:
+    return asyncio.create_task(answer(engine, adapter, texts, top_k))
