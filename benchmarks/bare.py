@@ -67,10 +67,16 @@ def measure(
     return dict(zip(ways, done, strict=True))
 
 
-def single_ms(folder: Path, texts: Sequence[str], seconds: float) -> float:
-    """The median time of one row alone, ms, with the threads that make it shortest."""
+def single_ms(
+    folder: Path, texts: Sequence[str], seconds: float, rate: float | None = None
+) -> float:
+    """The median time of one row alone, ms, with the threads that make it shortest.
+
+    Row after row, where the weights stay in the processor's caches; or `rate` rows a second at
+    random moments, with nothing between.
+    """
     ways = [Way(1, threads) for threads in sorted({1, cores()})]
-    return min(_call(folder, texts, ways, seconds, medians=True))
+    return min(_call(folder, texts, ways, seconds, singly=True, rate=rate))
 
 
 def _call(
@@ -78,14 +84,16 @@ def _call(
     texts: Sequence[str],
     ways: Sequence[Way],
     seconds: float,
-    medians: bool = False,
+    singly: bool = False,
+    rate: float | None = None,
 ) -> list[float]:
     job = {
         "folder": str(folder),
         "texts": list(texts),
         "ways": [asdict(way) for way in ways],
         "seconds": seconds,
-        "medians": medians,
+        "singly": singly,
+        "rate": rate,
     }
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.bare"],
@@ -115,12 +123,16 @@ class Bare:
         self._loop(session, feeds, way.runs, min(0.3, seconds))
         return self._loop(session, feeds, way.runs, seconds)
 
-    def median_ms(self, way: Way, seconds: float) -> float:
-        """The median time of a call, one at a time."""
+    def median_ms(self, way: Way, seconds: float, rate: float | None) -> float:
+        """The median time of a call, one at a time: at once after the last, or as they come."""
         session, feeds = self._session(way.threads), cycle(self._feeds(way))
+        gaps = np.random.default_rng(0).exponential(1 / rate, 4096) if rate else [0.0]
         taken = []
         until = time.perf_counter() + seconds
-        while (started := time.perf_counter()) < until:
+        for gap in cycle(gaps):
+            time.sleep(gap)
+            if (started := time.perf_counter()) > until:
+                break
             session.run(["pooled"], next(feeds))
             taken.append(time.perf_counter() - started)
         return 1000 * float(np.median(taken))
@@ -170,8 +182,12 @@ def main() -> None:
     """One job."""
     job = json.loads(sys.stdin.read())
     bare = Bare(Path(job["folder"]), job["texts"])
-    call = bare.median_ms if job["medians"] else bare.speed
-    json.dump([call(Way(**way), job["seconds"]) for way in job["ways"]], sys.stdout)
+    ways, seconds = [Way(**way) for way in job["ways"]], job["seconds"]
+    if job["singly"]:
+        done = [bare.median_ms(way, seconds, job["rate"]) for way in ways]
+    else:
+        done = [bare.speed(way, seconds) for way in ways]
+    json.dump(done, sys.stdout)
 
 
 if __name__ == "__main__":

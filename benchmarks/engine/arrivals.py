@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks import bare
 from benchmarks.common import Figure
 from benchmarks.engine.stage import Stage
 from benchmarks.engine.throughput import Capacity
@@ -24,6 +25,7 @@ class Point:
     late_ms: float
     cpu_us: float
     failed: int
+    bare_ms: float | None  # the bare session's median for single rows at as many random moments
 
 
 def curve(stage: Stage, capacity: Capacity) -> list[Point]:
@@ -45,15 +47,20 @@ def _point(stage: Stage, capacity: Capacity, share: float) -> Point:
         outcome.late_ms,
         outcome.cpu_us,
         outcome.failed + outcome.refused,
+        _bare_ms(stage, rate, seconds) if share == SHARES[0] else None,
     )
+
+
+def _bare_ms(stage: Stage, rate: float, seconds: float) -> float:
+    return bare.single_ms(stage.folder, stage.texts.plain, seconds, rate)
 
 
 def figures(capacity: Capacity, points: Sequence[Point]) -> list[Figure]:
     """The lines of the table."""
-    limit = 1.5 * capacity.row_ms + 2
+    limit = _limit(capacity.row_ms)
     lines = [
         Figure(
-            "one text alone in the bare session, median",
+            "one text alone in the bare session, one after the other, median",
             f"{capacity.row_ms:.1f} ms",
         )
     ]
@@ -64,6 +71,15 @@ def figures(capacity: Capacity, points: Sequence[Point]) -> list[Figure]:
             value = f"p50 {point.p50_ms:.1f} ms, p99 {point.p99_ms:.1f} ms{failed}"
             target = f"p50 {limit:.1f} ms (1.5 x the bare session's + 2)"
             lines.append(Figure(what, value, target if point.share == 0.1 else ""))
+        if point.bare_ms is not None:
+            what = f"one text in the bare session at {point.rate:,.0f} random moments/s, median"
+            value = f"{point.bare_ms:.1f} ms (1.5 x this + 2: {_limit(point.bare_ms):.1f} ms)"
+            lines.append(Figure(what, value))
     late, cpu = max(each.late_ms for each in points), max(each.cpu_us for each in points)
     generator = f"{late:.1f} ms late at the most (p99), {cpu:.0f} µs of CPU a request"
     return [*lines, Figure("the load generator itself", generator)]
+
+
+def _limit(row_ms: float) -> float:
+    """What a single text may take where little is asked, ms."""
+    return 1.5 * row_ms + 2

@@ -9,7 +9,7 @@ from benchmarks.job import Outcome, Stream, pooled
 
 _TIMES = 100  # the neighbour's rate in the victim's
 _SHARE = 0.6  # of the capacity that the neighbour takes
-_VICTIM_SECONDS = 5  # in paces: few requests a second must come to enough for a percentile
+_VICTIM_SECONDS = 8  # in paces: few requests a second must come to enough for a percentile
 _OVERLOAD = 10
 
 
@@ -26,12 +26,12 @@ def _neighbour(stage: Stage, capacity: Capacity) -> list[Figure]:
     endless = replace(stage.singles(stage.large[1:2]), rate=None)
     seconds = _VICTIM_SECONDS * stage.pace.seconds
     alone, beside, below = [], [], []
-    for number in range(max(1, stage.pace.rounds - 1)):
+    for number in range(stage.pace.rounds):
         stage.say("a victim alone, beside a neighbour, beside one that saturates")
         victim = replace(quiet, seed=2 + number)
         alone.append(stage.load(victim, seconds=seconds)[0])
         beside.append(stage.load(victim, loud, seconds=seconds)[0])
-        below.append(stage.load(victim, endless, seconds=seconds)[0])
+        below.append(stage.load(victim, endless, seconds=seconds / 2)[0])
     base = pooled(alone)
     what = f"a tenant with {rate:.1f} single texts/s: p99"
     return [

@@ -3,16 +3,18 @@
 There is one worker more than runs at once, and each does what is most urgent: first of all the
 graph shall never wait. A worker that ends a run starts the next batch that is ready, and another
 one concludes what has run (computes heads, hands answers over). A batch is made ready ahead only
-where a full one waits: one that is closed early takes no more rows.
+where more than it waits: one that is closed early takes no more rows.
 """
 
 import asyncio
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -20,7 +22,7 @@ from typing import Literal
 from adapters.errors import DeadlineExceeded
 from adapters.lora import Lora
 from backbone import Backbone, BackboneError, Features, PlacedLora
-from service.engine.batching import BatchLimits
+from service.engine.batching import BatchLimits, guided
 from service.engine.fair_queue import FairQueue
 from service.engine.job import Abandoned, Entry, Job, Outcome
 from service.engine.slots import LoraSlots
@@ -29,6 +31,8 @@ from service.metrics import EngineMetrics
 logger = logging.getLogger(__name__)
 _SLICE_S = 0.002  # of heads, and what is done is handed over
 _SLOW_BYTES = 2**20  # of heads: more takes a millisecond a row
+_FULL_BATCHES = 2  # that wait make one worth taking ahead
+_NICE = 4  # by which workers stand behind the event loop
 _SMOOTHING = 0.1  # weight of the newest batch in the measured speed
 Deliver = Callable[[Sequence[Outcome]], None]
 _Passed = tuple[Entry, Features, int]  # a row, what its run gave, its place in that
@@ -104,6 +108,7 @@ class Workers:
             await asyncio.to_thread(thread.join)
 
     def _work(self, hand_over: Deliver) -> None:
+        _give_way()
         while task := self._choose(hand_over):
             try:
                 task()
@@ -131,8 +136,9 @@ class Workers:
             return "take"
         if self._finished:
             return "conclude"
-        # Ahead of a free run only where a batch's worth waits.
-        if under_way == self._runs and self.queue.tokens >= self._limits.tokens:
+        # Ahead of a free run only where much waits: newcomers pass what waits, not what is taken.
+        is_much = self.queue.tokens >= _FULL_BATCHES * self._limits.tokens
+        if under_way == self._runs and is_much:
             return "take"
         # One worker at a time, and one row: all others stay with the graph and with quick heads.
         if self._slow and not self._is_slow_on:
@@ -145,7 +151,8 @@ class Workers:
             self._running += 1
             return partial(self._run, batch)
         if urgent == "take":
-            batch = _Batch(self.queue.take(self._limits))
+            limits = guided(self._limits, self.queue.tokens, self._runs)
+            batch = _Batch(self.queue.take(limits))
             self._preparing += 1
             return partial(self._prepare, batch)
         if urgent == "slow":
@@ -261,6 +268,15 @@ class Workers:
         metrics.padded_tokens.inc(padded)
         for entry in entries:
             metrics.queue_seconds.observe(started - entry.pending.arrived)
+
+
+def _give_way() -> None:
+    """Let the event loop go before this thread: it waits up to 4 ms for a core otherwise."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        thread = threading.get_native_id()
+        nice = min(19, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 
 def _jobs(entries: Sequence[Entry]) -> Iterable[Job]:

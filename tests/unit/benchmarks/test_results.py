@@ -50,7 +50,9 @@ def test_the_ratio_is_the_median_round_s_with_the_extremes() -> None:
 
 @pytest.mark.parametrize("highest", [9.0, 950.0])
 def test_the_picture_is_valid_and_holds_every_point(highest: float) -> None:
-    points = [Point(share, 500 * share, 4.0, highest, 0.1, 20.0, 0) for share in (0.1, 0.5, 1.0)]
+    points = [
+        Point(share, 500 * share, 4.0, highest, 0.1, 20.0, 0, None) for share in (0.1, 0.5, 1.0)
+    ]
     root = ElementTree.fromstring(draw(points, 500.0))
     space = "{http://www.w3.org/2000/svg}"
     assert len(root.findall(f"{space}circle")) == 6

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.batching import WINDOW, BatchLimits, next_batch, rank_factor
+from service.engine.batching import WINDOW, BatchLimits, guided, next_batch, rank_factor
 
 lengths_of_rows = st.lists(st.integers(1, 600), min_size=1, max_size=60)
 
@@ -110,3 +110,21 @@ def test_a_queue_runs_empty_in_no_more_batches_than_rows(lengths: list[int], bud
         left = [length for position, length in enumerate(left) if position not in batch]
         batches += 1
     assert batches <= len(lengths)
+
+
+def test_batches_grow_with_what_waits() -> None:
+    limits = BatchLimits(tokens=128, ranks=64)
+    assert [guided(limits, waiting, runs=2).tokens for waiting in (0, 192, 400, 512, 9999)] == [
+        48,
+        48,
+        100,
+        128,
+        128,
+    ]
+    assert guided(limits, 9999, runs=2) == limits
+    assert guided(limits, 1200, runs=8).tokens == 75
+
+
+def test_a_smaller_bound_stays() -> None:
+    assert guided(BatchLimits(tokens=16, ranks=64), 9999, runs=2).tokens == 16
+    assert guided(BatchLimits(tokens=16, ranks=64), 0, runs=2).tokens == 16

@@ -2,10 +2,13 @@
 
 import asyncio
 import dataclasses
+import os
+import sys
 import threading
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from adapters.answers import Answer, Classified
@@ -154,3 +157,17 @@ async def test_many_callers_at_once_each_get_their_own_answers() -> None:
         await asyncio.gather(*(call(engine, caller) for caller in range(200)))
     assert sum(backbone.batches) == 3 * sum(1 + caller % 4 for caller in range(200))
     assert max(backbone.batches) > 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux")
+async def test_the_event_loop_goes_before_the_runs() -> None:
+    def nice(_: Sequence[TextRow] = ()) -> None:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    seen: list[int] = []
+    nice()
+    async with running(FakeBackbone(before_run=nice)) as engine:
+        await answer(engine, make_adapter(), ["x"])
+    nice()
+    before, during, after = seen
+    assert before == after < during
