@@ -16,6 +16,8 @@ from service.answers import most_scores, to_prediction
 from service.aside import aside
 from service.directory import Directory
 from service.engine import Engine, Job, ResidentAdapters
+from service.engine.admission import Load
+from service.engine.guess import LEAST, LoadGuess
 from service.errors import AdapterUnavailable
 from service.schemas import (
     AdapterRef,
@@ -65,10 +67,17 @@ class Pipeline:
         self._directory = directory
         self._residents = residents
         self._engines = engines  # by backbone digest
+        self._loads = LoadGuess()
 
-    def check_room(self, tenant: str, adapter: str) -> None:
-        """Refuse at once what could not wait. Raises NotFound, AdapterUnavailable, Overloaded."""
-        self._engine(self._directory.release(tenant, adapter)).check_room(tenant)
+    def check_room(self, tenant: str, adapter: str, body_bytes: int = 0) -> None:
+        """Refuse at once what could not wait; `body_bytes` as announced, 0 where nothing was.
+
+        Raises NotFound, AdapterUnavailable, Overloaded.
+        """
+        guess = LEAST  # rows whose features are known need no room
+        if body_bytes and self._directory.cache_mode(tenant) == "off":
+            guess = self._loads.load(tenant, adapter, body_bytes)
+        self._engine(self._directory.release(tenant, adapter)).check_room(tenant, guess)
 
     async def predict(
         self,
@@ -77,13 +86,16 @@ class Pipeline:
         adapter: str,
         request: PredictRequest,
         deadline: float | None = None,
+        body_bytes: int = 0,
     ) -> PredictResponse:
         """What one adapter answers. `deadline` is a `perf_counter` time.
+
+        `body_bytes` is how long the request was as it came, for guesses at the next ones.
 
         Raises:
             HeadstockError: whatever is wrong; `service/errors.py` has the statuses.
         """
-        (result,) = await self._predict(principal, tenant, [adapter], request, deadline)
+        (result,) = await self._predict(principal, tenant, [adapter], request, deadline, body_bytes)
         return result
 
     async def predict_all(
@@ -107,6 +119,7 @@ class Pipeline:
         adapters: Sequence[str],
         request: PredictRequest,
         deadline: float | None,
+        body_bytes: int = 0,
     ) -> list[PredictResponse]:
         """Authorize, route, preprocess, compute, answer."""
         authorize(principal, tenant, "predict")
@@ -116,7 +129,9 @@ class Pipeline:
             routed.append(await self._route(tenant, adapter))
             _check_weights(routed, len(request.inputs))
         n_scores = _check_size(request, [each.version for each in routed])
-        answered = await self._compute(tenant, routed, request, deadline)
+        answered, load = await self._compute(tenant, routed, request, deadline)
+        if body_bytes:
+            self._loads.learn(tenant, adapters[0], body_bytes, load)
         n_scores += _check_entities(answered)
         return await aside(
             n_scores > INLINE_SCORES, _responses, tenant, request.inputs, routed, answered
@@ -161,20 +176,18 @@ class Pipeline:
         routed: Sequence[_Routed],
         request: PredictRequest,
         deadline: float | None,
-    ) -> list[_Answered]:
+    ) -> tuple[list[_Answered], Load]:
         """Each routed adapter's answers; one job for all that a pass of a backbone serves."""
         by_engine: defaultdict[Engine, list[int]] = defaultdict(list)
         for place, each in enumerate(routed):
             by_engine[each.engine].append(place)
         answered: dict[int, _Answered] = {}
+        load = Load(0, 0)
         # One backbone after the other: a tenant with adapters on several is a rare one.
         for engine, places in by_engine.items():
             versions = {place: routed[place].version for place in places}
-            rows = await engine.preprocess(
-                request.inputs, any(version.per_token for version in versions.values()), tenant
-            )
             groups = _by_lora(versions)
-            _check_rows(len(rows) * len(groups), self._settings.queue_rows)
+            _check_rows(len(request.inputs) * len(groups), self._settings.queue_rows)
             cache_mode = partial(self._directory.cache_mode, tenant)
             jobs = [
                 Job(
@@ -186,6 +199,12 @@ class Pipeline:
                 )
                 for group in groups
             ]
+            engine.check_load(request.inputs, *jobs)
+            rows = await engine.preprocess(
+                request.inputs, any(version.per_token for version in versions.values()), tenant
+            )
+            tokens = sum(row.length for row in rows)
+            load = _plus(load, [Load(len(rows), job.cost(len(rows), tokens)) for job in jobs])
             try:
                 found_by_job = await engine.answer(rows, *jobs)
             except BackboneError as error:
@@ -193,7 +212,13 @@ class Pipeline:
             for group, found in zip(groups, found_by_job, strict=True):
                 for position, place in enumerate(group):
                     answered[place] = _Answered(rows, [answers[position] for answers in found])
-        return [answered[place] for place in range(len(routed))]
+        return [answered[place] for place in range(len(routed))], load
+
+
+def _plus(load: Load, more: Sequence[Load]) -> Load:
+    return Load(
+        load.rows + sum(each.rows for each in more), load.tokens + sum(each.tokens for each in more)
+    )
 
 
 def _by_lora(versions: Mapping[int, Adapter]) -> list[list[int]]:

@@ -60,6 +60,11 @@ class Job:
         """What heads cost: they read their weights once a row."""
         return sum(adapter.size for adapter in self.adapters)
 
+    def cost(self, rows: int, tokens: int) -> int:
+        """What a tenant is charged for rows with so many tokens in all, in tokens."""
+        heads = self.head_bytes // _BYTES_A_TOKEN
+        return tokens * rank_factor(self.lora.rank if self.lora else 0) + rows * heads
+
     def answer(self, row: TextRow, vectors: Vectors, is_over: Callable[[], bool]) -> Answers:
         """What the adapters say to one row; it stops where `is_over`. Raises HeadFailed."""
         answers: list[Answer] = []
@@ -134,7 +139,7 @@ def make_entries(pending: Pending, rows: Sequence[TextRow], known: Container[int
     """An entry for each row of a job but for those whose features are known, by position."""
     tenant, lora = pending.job.tenant, pending.job.lora
     digest, rank = (lora.digest, lora.rank) if lora else (None, 0)
-    heads, each = pending.job.head_bytes // _BYTES_A_TOKEN, rank_factor(rank)
+    heads, each = pending.job.cost(1, 0), rank_factor(rank)
     return [
         Entry(row, position, pending, tenant, row.length, digest, rank, row.length * each + heads)
         for position, row in enumerate(rows)

@@ -85,6 +85,12 @@ class Call:
             raise InvalidInput('If-Match must be an ETag as the release gave it, such as "3"')
         return int(match[1])
 
+    @property
+    def announced_bytes(self) -> int:
+        """How long the body is by its head; 0 where that is not said."""
+        announced = self.request.headers.get("content-length", "0")
+        return int(announced) if announced.isdecimal() else 0
+
     async def json(self, model: type[Model]) -> Model:
         """The body as `model`. Raises InvalidJson, InvalidInput, TooLarge."""
         body = await self.body(self.runtime.settings.max_body_bytes)
@@ -119,9 +125,8 @@ class Call:
 
         Raises TooLarge, TooSlow (from the request's patience), ClientLeft.
         """
-        announced = self.request.headers.get("content-length", "0")
         parts: list[bytes] = []
-        size = int(announced) if announced.isdecimal() else 0
+        size = self.announced_bytes
         if size <= limit:
             size = 0
             try:

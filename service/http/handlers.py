@@ -133,10 +133,13 @@ async def rollback(call: Call) -> Response:
 async def predict(call: Call) -> Response:
     """Answer texts with one of a tenant's adapters."""
     pipeline, tenant, adapter = call.runtime.pipeline, call.path("tenant"), call.path("adapter")
-    pipeline.check_room(tenant, adapter)  # before any work is done for what cannot wait
+    body_bytes = call.announced_bytes  # before any work is done for what cannot wait
+    pipeline.check_room(tenant, adapter, body_bytes)
     wanted = await call.json(schemas.PredictRequest)
     with call.while_connected():  # rows of a caller who left are not computed
-        answer = await pipeline.predict(call.actor, tenant, adapter, wanted, call.deadline)
+        answer = await pipeline.predict(
+            call.actor, tenant, adapter, wanted, call.deadline, body_bytes
+        )
         return await aside(_is_large(answer), json_response, answer)
 
 

@@ -1,7 +1,8 @@
 import asyncio
 import hashlib
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,35 @@ async def test_a_tenant_over_its_share_is_told_with_when_to_come_back(
         assert unread.status_code == 429  # before any work is done for it
         other = asyncio.create_task(
             server.predict("welcome", path="/v1/tenants/other/adapters/intents")
+        )
+        await server.waiting(5)
+        go.set()
+        await asyncio.gather(first, second, other)
+
+
+async def test_a_body_like_those_that_could_not_wait_is_refused_unread(
+    tmp_path: Path, template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, template, queue_rows=8) as server:
+        await server.predict(*["learned"] * 4)  # what such a body costs
+        like = json.dumps({"inputs": ["learned"] * 4}).replace("inputs", "broken")
+        assert (await server.call("POST", PREDICT, content=like)).status_code == 422
+        began, go = hold_runs(server, monkeypatch)
+        first = asyncio.create_task(server.predict("computed"))
+        assert await asyncio.to_thread(began.acquire, timeout=PATIENCE_S)
+        second = asyncio.create_task(server.predict(*["waiting"] * 3))
+        await server.waiting(3)
+        refused = await server.call("POST", PREDICT, content=like)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield like.encode()
+
+        read = await server.call("POST", PREDICT, content=chunks())  # its length is not known
+        assert read.status_code == 422
+        other = asyncio.create_task(
+            server.predict(*["new"] * 2, path="/v1/tenants/other/adapters/intents")
         )
         await server.waiting(5)
         go.set()

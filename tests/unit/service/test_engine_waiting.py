@@ -8,6 +8,7 @@ import pytest
 
 from adapters.errors import DeadlineExceeded, Overloaded, TenantOverloaded
 from service.engine import Job
+from service.engine.admission import Load
 from service.metrics import Metrics
 from service.testing import FakeBackbone
 from tests.engines import answer, ask
@@ -211,3 +212,48 @@ async def test_stop_answers_what_is_computed_and_refuses_what_waits() -> None:
         with pytest.raises(Overloaded, match="stopping"):
             await answer(engine, adapter, ["x"])
     assert gate.runs == [[1]]
+
+
+async def test_what_could_not_wait_is_refused_before_it_is_tokenized() -> None:
+    """By a guess, and only where the tenant has rows waiting: its first request is looked at."""
+    gate, adapter = Gate(), make_adapter()
+    job = Job("acme", (adapter,))
+    async with running(
+        FakeBackbone(before_run=gate), longest_wait_s=1, tokens_per_s=100, batch_tokens=1
+    ) as engine:
+        large = ["x " * 40]
+        engine.check_load(large, job)  # nothing is known, and nothing waits
+        first = ask(engine, adapter, "x")
+        await gate.entered()
+        await engine.preprocess(large, with_spans=False, tenant="acme")
+        engine.check_load(large * 9, job)  # an empty queue takes all
+        waiting = ask(engine, adapter, "x " * 20)
+        await turn()
+        engine.check_load(["x " * 20], job)
+        with pytest.raises(TenantOverloaded) as refusal:
+            engine.check_load(large, job)
+        assert refusal.value.retry_after_s > 0
+        engine.check_load(large, Job("globex", (adapter,)))  # has nothing waiting
+        with pytest.raises(TenantOverloaded):
+            engine.check_room("acme", Load(1, 40))
+        engine.check_room("acme")
+        engine.check_room("globex", Load(1, 40))
+        gate.open()
+        await asyncio.gather(first, waiting)
+
+
+async def test_a_guess_refuses_nobody_whose_features_may_be_known() -> None:
+    gate, adapter = Gate(), make_adapter()
+    job = Job("acme", (adapter,), cache_mode=lambda: "own")
+    async with running(
+        FakeBackbone(before_run=gate), longest_wait_s=1, tokens_per_s=10, cache_bytes=2**20
+    ) as engine:
+        first = ask(engine, adapter, "x")
+        await gate.entered()
+        waiting = ask(engine, adapter, "x x x")
+        await turn()
+        engine.check_load(["x"] * 6, job)
+        with pytest.raises(TenantOverloaded):
+            engine.check_load(["x"] * 6, Job("acme", (adapter,)))
+        gate.open()
+        await asyncio.gather(first, waiting)
