@@ -11,6 +11,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -40,6 +41,7 @@ class Loop(ABC):
         self.under_way = 0
         self._begin = self._end = 0.0
         self._all: set[Connection] = set()
+        self._stopped = False
 
     async def connect(self) -> Connection:
         _, connection = await asyncio.get_running_loop().create_connection(
@@ -108,9 +110,13 @@ class Loop(ABC):
         """Requests that should have been sent already."""
         return 0
 
+    def stop(self) -> None:
+        """Send no more: what was sent last has its time for an answer, too."""
+        self._stopped = True
+
     def is_busy(self) -> bool:
         """Whether answers are due."""
-        return self.under_way + self.waiting > 0
+        return self.under_way + (0 if self._stopped else self.waiting) > 0
 
     def outcome(self, cpu_us: float) -> Outcome:
         return Outcome(
@@ -203,7 +209,7 @@ class OpenLoop(Loop):
         self.free(await self.connect(), time.perf_counter())
 
     def free(self, connection: Connection, _: float) -> None:
-        if self._due:
+        if self._due and not self._stopped:
             self.send(connection, self._due.popleft())
         else:
             self._idle.append(connection)
@@ -237,15 +243,22 @@ async def run(job: Job) -> list[Outcome]:
     await asyncio.sleep(now + job.warmup_s + job.seconds - time.perf_counter())
     cpu = time.process_time() - cpu
     finished = sum(loop.finished for loop in loops) - finished
-    given_up = time.perf_counter() + _GRACE_S
-    # An event would cost something per answer.
-    while any(map(Loop.is_busy, loops)) and time.perf_counter() < given_up:  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
+    await _grace(loops)
+    for loop in loops:
+        loop.stop()
+    await _grace(loops)
     outcomes = [loop.outcome(1e6 * cpu / max(1, finished)) for loop in loops]
     for loop in loops:
         loop.close()
     await asyncio.sleep(0)
     return outcomes
+
+
+async def _grace(loops: Sequence[Loop]) -> None:
+    """Wait for answers that are due, but not for ever. An event would cost something per answer."""
+    given_up = time.perf_counter() + _GRACE_S
+    while any(map(Loop.is_busy, loops)) and time.perf_counter() < given_up:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
 
 
 def main() -> None:
