@@ -1,18 +1,18 @@
 """The one way from a request to its answer; every transport translates to this and back."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from adapters.adapter import Adapter
-from adapters.answers import Answer, Tagged
-from adapters.errors import InvalidAdapter, NotFound, TooLarge
+from adapters.answers import Answer
+from adapters.errors import InvalidAdapter, NotFound
 from adapters.registry import ActiveRelease
 from backbone import BackboneError, TextRow
+from service import bounds
 from service.access import Principal, authorize
-from service.answers import most_scores, to_prediction
+from service.answers import to_prediction
 from service.aside import aside
 from service.directory import Directory
 from service.engine import Engine, Job, ResidentAdapters
@@ -27,13 +27,6 @@ from service.schemas import (
     PredictResponse,
 )
 from service.settings import Settings
-
-MOST_SCORES = 100_000  # of one answer: 5 MB of JSON, where labels are short
-_MOST_ANSWER_BYTES = 16 * 2**20
-_SCORE_BYTES = 60  # of JSON around a label
-_MOST_ADAPTER_BYTES = 256 * 2**20  # of one request
-_MOST_HEAD_BYTES = 4 * 2**30  # weights that the heads of one request read: seconds of work
-INLINE_SCORES = 2_000  # an answer with more is put together in a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,30 +116,19 @@ class Pipeline:
     ) -> list[PredictResponse]:
         """Authorize, route, preprocess, compute, answer."""
         authorize(principal, tenant, "predict")
-        self._check_limits(request.inputs)
+        bounds.check_inputs(request.inputs, self._settings)
         routed: list[_Routed] = []
         for adapter in adapters:
             routed.append(await self._route(tenant, adapter))
-            _check_weights(routed, len(request.inputs))
-        n_scores = _check_size(request, [each.version for each in routed])
+            bounds.check_weights([each.version for each in routed], len(request.inputs))
+        n_scores = bounds.check_size(request, [each.version for each in routed])
         answered, load = await self._compute(tenant, routed, request, deadline)
         if body_bytes:
             self._loads.learn(tenant, adapters[0], body_bytes, load)
-        n_scores += _check_entities(answered)
+        n_scores += bounds.check_entities(answer for each in answered for answer in each.answers)
         return await aside(
-            n_scores > INLINE_SCORES, _responses, tenant, request.inputs, routed, answered
+            n_scores > bounds.INLINE_SCORES, _responses, tenant, request.inputs, routed, answered
         )
-
-    def _check_limits(self, inputs: Sequence[str]) -> None:
-        most = min(self._settings.max_inputs, self._settings.queue_rows)  # more could never wait
-        if len(inputs) > most:
-            raise TooLarge(f"{len(inputs)} inputs; a request has at most {most}")
-        for position, text in enumerate(inputs):
-            if len(text) > self._settings.max_text_chars:
-                raise TooLarge(
-                    f"input {position} has {len(text)} characters; a text has at most "
-                    f"{self._settings.max_text_chars}"
-                )
 
     async def _route(self, tenant: str, adapter: str) -> _Routed:
         release = self._directory.release(tenant, adapter)
@@ -187,7 +169,7 @@ class Pipeline:
         for engine, places in by_engine.items():
             versions = {place: routed[place].version for place in places}
             groups = _by_lora(versions)
-            _check_rows(len(request.inputs) * len(groups), self._settings.queue_rows)
+            bounds.check_rows(len(request.inputs) * len(groups), self._settings.queue_rows)
             cache_mode = partial(self._directory.cache_mode, tenant)
             jobs = [
                 Job(
@@ -227,66 +209,6 @@ def _by_lora(versions: Mapping[int, Adapter]) -> list[list[int]]:
     for place, version in versions.items():
         groups[version.lora.digest if version.lora else None].append(place)
     return list(groups.values())
-
-
-def _check_rows(rows: int, most: int) -> None:
-    """Raise TooLarge for more passes of a backbone than could ever wait."""
-    if rows > most:
-        raise TooLarge(
-            f"{rows} passes of the backbone (inputs times different LoRAs), at most {most}; send "
-            "fewer inputs or adapters at once"
-        )
-
-
-def _check_weights(routed: Sequence[_Routed], inputs: int) -> None:
-    """Raise TooLarge for adapters that together are too large, or too slow for so many inputs."""
-    size = sum(each.version.size for each in routed)
-    if size > _MOST_ADAPTER_BYTES:
-        raise TooLarge(f"the adapters of one request have at most {_MOST_ADAPTER_BYTES} bytes")
-    if size * inputs > _MOST_HEAD_BYTES:
-        raise TooLarge(
-            f"{inputs} inputs for adapters of {size} bytes in all take too long in one request; "
-            f"send at most {max(1, _MOST_HEAD_BYTES // size)} at once"
-        )
-
-
-def _check_size(request: PredictRequest, versions: Sequence[Adapter]) -> int:
-    """How many scores the answer has at most, entities aside. Raises TooLarge."""
-    each = sum(most_scores(version.manifest, request.top_k) for version in versions)
-    n_scores = len(request.inputs) * each
-    if n_scores > MOST_SCORES:
-        raise TooLarge(
-            f"{len(request.inputs)} inputs with {each} labels each: an answer has at most "
-            f"{MOST_SCORES} scores; send fewer inputs at once, or a smaller top_k"
-        )
-    if n_scores > INLINE_SCORES:  # an escaped character takes six bytes, an emoji twelve
-        label = max(len(json.dumps(each)) for each in _labels(versions))
-        if n_scores * (label + _SCORE_BYTES) > _MOST_ANSWER_BYTES:
-            raise TooLarge(
-                f"{n_scores} scores with labels of up to {label} bytes: an answer has at most "
-                f"{_MOST_ANSWER_BYTES} bytes; send fewer inputs at once, or a smaller top_k"
-            )
-    return n_scores
-
-
-def _labels(versions: Sequence[Adapter]) -> Iterator[str]:
-    return (label for version in versions for label in version.manifest.labels)
-
-
-def _check_entities(answered: Sequence[_Answered]) -> int:
-    """How many entities were found; they are not known before. Raises TooLarge."""
-    n_entities = sum(
-        len(answer.entities)
-        for each in answered
-        for answer in each.answers
-        if isinstance(answer, Tagged)
-    )
-    if n_entities > MOST_SCORES:
-        raise TooLarge(
-            f"{n_entities} entities were found: an answer has at most {MOST_SCORES}; send fewer "
-            "inputs at once"
-        )
-    return n_entities
 
 
 def _responses(

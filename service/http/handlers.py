@@ -5,8 +5,8 @@ from starlette.responses import Response
 from service import schemas
 from service.answers import count_scores
 from service.aside import aside
+from service.bounds import INLINE_SCORES
 from service.http.call import Call, json_response
-from service.pipeline import INLINE_SCORES
 
 
 async def create_tenant(call: Call) -> Response:

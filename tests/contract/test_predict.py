@@ -284,7 +284,7 @@ async def test_a_backbone_that_is_not_served_here_is_named(server: Server) -> No
 async def test_an_answer_has_a_bounded_number_of_scores(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.pipeline.MOST_SCORES", 6)
+    monkeypatch.setattr("service.bounds.MOST_SCORES", 6)
     for top_k in (2, 1000):
         wanted = {"inputs": ["x"] * 4, "top_k": top_k}
         problem = await server.problem(413, "POST", PREDICT, json=wanted)

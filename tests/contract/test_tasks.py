@@ -103,7 +103,7 @@ async def test_an_answer_has_a_bounded_number_of_entities(
 ) -> None:
     await server.publish(adapter_file(server, "tagging"))
     (found,) = (await server.predict("abcdefgh"))["predictions"]
-    monkeypatch.setattr("service.pipeline.MOST_SCORES", len(found["entities"]))
+    monkeypatch.setattr("service.bounds.MOST_SCORES", len(found["entities"]))
     await server.predict("abcdefgh")
     wanted = {"inputs": ["abcdefgh"] * 2}
     problem = await server.problem(413, "POST", PREDICT, json=wanted)
