@@ -27,9 +27,11 @@ from backbone.stability import check_lora_stability, check_row_stability
 from backbone.surgery.int8 import quantise
 from backbone.surgery.lora import add_lora
 from backbone.surgery.sites import FoundSite
+from backbone.surgery.smoothing import smooth
 from backbone.surgery.weights import move_weights
 from training.lora_targets import choose_graphs
 from training.quantisation import Int8Report, measure_int8
+from training.smoothing import choose_scales
 
 
 class Build(NamedTuple):
@@ -98,6 +100,7 @@ def pack(
         say("building the fp32 graph to compare with")
         fp32 = _write(draft, "fp32", (), Path(work), name, check, replace=False)
         say("quantising")
+        smooth(draft.model, choose_scales(draft.model, Path(work) / name))
         quantise(draft.model)
         reports = []
 
