@@ -24,14 +24,12 @@ from backbone.manifest import (
 from backbone.package import write_backbone
 from backbone.runtime import Backbone
 from backbone.stability import check_lora_stability, check_row_stability
-from backbone.surgery.int8 import quantise
 from backbone.surgery.lora import add_lora
 from backbone.surgery.sites import FoundSite
-from backbone.surgery.smoothing import smooth
 from backbone.surgery.weights import move_weights
 from training.lora_targets import choose_graphs
+from training.preparation import prepare_and_quantise
 from training.quantisation import Int8Report, measure_int8
-from training.smoothing import choose_scales
 
 
 class Build(NamedTuple):
@@ -100,8 +98,7 @@ def pack(
         say("building the fp32 graph to compare with")
         fp32 = _write(draft, "fp32", (), Path(work), name, check, replace=False)
         say("quantising")
-        smooth(draft.model, choose_scales(draft.model, Path(work) / name))
-        quantise(draft.model)
+        prepare_and_quantise(draft.model, Path(work) / name)
         reports = []
 
         def measure_and_prove(backbone: Backbone) -> None:

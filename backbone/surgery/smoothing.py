@@ -19,6 +19,11 @@ from backbone.surgery.sites import constant_matrices, is_product
 Scales = NDArray[np.float32]
 
 
+def smoothed(activation: str) -> str:
+    """The name of the tensor that takes an activation's place before products."""
+    return f"{activation}/smooth"
+
+
 def products_by_activation(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
     """Activations in the order of the graph, each with the constant matrices that it meets."""
     matrices = constant_matrices(model)
@@ -40,18 +45,18 @@ def smooth(model: onnx.ModelProto, scales: Mapping[str, Scales]) -> None:
     """
     matrices = constant_matrices(model)
     nodes: list[onnx.NodeProto] = []
-    smoothed: set[str] = set()
+    done: set[str] = set()
     weights: set[str] = set()
     for node in model.graph.node:
         if is_product(node, matrices) and node.input[0] in scales:
             x, weight = node.input
             matrix = matrices[weight].array()
-            if x not in smoothed:
-                smoothed.add(x)
+            if x not in done:
+                done.add(x)
                 _check(x, scales[x], len(matrix))
                 add_constant(model, f"{x}/smoothing", 1 / scales[x])
-                nodes.append(helper.make_node("Mul", [x, f"{x}/smoothing"], [f"{x}/smooth"]))
-            node.input[:] = [f"{x}/smooth", f"{x}/{weight}"]  # other activations may share it
+                nodes.append(helper.make_node("Mul", [x, f"{x}/smoothing"], [smoothed(x)]))
+            node.input[:] = [smoothed(x), f"{x}/{weight}"]  # other activations may share it
             if node.input[1] not in weights:
                 weights.add(node.input[1])
                 add_constant(model, node.input[1], matrix * scales[x][:, None])

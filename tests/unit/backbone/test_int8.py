@@ -1,4 +1,4 @@
-"""Smoothing: the same product, less error in int8 where a channel stands out, nothing elsewhere."""
+"""Int8: smoothing and zero points leave a product as it is, and take error where there is some."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from backbone.runtime import open_session
 from backbone.surgery.int8 import quantise
 from backbone.surgery.smoothing import products_by_activation, smooth
 from tests.tiny import INNER, SITES, WIDTH, write_tiny_model
-from training.smoothing import best_scales
+from training.preparation import Preparation, best_preparation
 
 random = np.random.default_rng(3)
 POWERS = {
@@ -88,7 +88,7 @@ def test_an_outlier_channel_is_smoothed_and_int8_comes_nearer(
     names = products_by_activation(model)["embedded"]
     found = {each.name: each for each in model.graph.initializer}
     matrix = np.concatenate([onnx.numpy_helper.to_array(found[name]) for name in names], axis=1)
-    scales = best_scales(x, matrix)
+    scales = best_preparation(x, matrix).scales
     assert scales is not None
     assert scales.argmax() == 3
     exact = tokens(model, tmp_path, ids)
@@ -104,6 +104,63 @@ def test_an_outlier_channel_is_smoothed_and_int8_comes_nearer(
 
 def test_nothing_is_smoothed_where_nothing_is_gained() -> None:
     even = random.choice([-1.0, 1.0], (50, 16)).astype(np.float32)
-    assert best_scales(even, even[:16]) is None
-    assert best_scales(np.zeros((4, 16), np.float32), even[:16]) is None
-    assert best_scales(np.full((4, 16), np.nan, np.float32), even[:16]) is None
+    assert best_preparation(even, even[:16]) == Preparation()
+    assert best_preparation(np.zeros((4, 16), np.float32), even[:16]) == Preparation()
+    assert best_preparation(np.full((4, 16), np.nan, np.float32), even[:16]) == Preparation()
+
+
+def test_what_is_seldom_negative_gets_a_lower_zero_point() -> None:
+    wave = random.standard_normal((50, 16)).astype(np.float32)
+    gelu_like = np.maximum(wave, -0.05)
+    assert best_preparation(gelu_like, wave[:16]).zero < 128
+    assert best_preparation(wave, wave[:16]).zero == 128
+
+
+@pytest.mark.parametrize("version", [17, 20])
+@pytest.mark.parametrize("zero", [128, 24])
+def test_no_zero_point_clips_and_zeros_stay_zeros(
+    zero: int, version: int, model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    model.opset_import[0].version = version
+    embedding = next(each for each in model.graph.initializer if each.name == "embedding")
+    x = onnx.numpy_helper.to_array(embedding).copy()
+    x[5], x[6] = 0, -np.abs(x[6])
+    embedding.CopyFrom(onnx.numpy_helper.from_array(x, "embedding"))
+    ids = np.array([[5, 6, 7], [6, 6, 5]])
+    exact = tokens(model, tmp_path, ids)
+    quantise(model, {"embedded": zero})
+    assert tokens(model, tmp_path, ids) == pytest.approx(exact, abs=0.2 if zero == 24 else 0.05)
+    model.graph.output[0].name = "value"
+    zeros = np.full((1, 2), 5)
+    onnx.save(model, str(tmp_path / "value.onnx"))
+    feeds = {"input_ids": zeros, "attention_mask": np.ones_like(zeros)}
+    (value,) = open_session(tmp_path / "value.onnx").run(["value"], feeds)
+    assert not np.any(value)
+
+
+def test_gelu_is_approximated_only_where_int8_alone_reads_it(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if node.op_type == "Tanh":
+            node.op_type = "Gelu"
+    quantise(model)
+    forms = {node.output[0]: node.attribute for node in model.graph.node if node.op_type == "Gelu"}
+    assert not forms["active"]  # added to the value
+    assert forms["wide"][0].s == b"tanh"
+
+
+def test_after_a_gelu_a_lower_zero_point_clips_nothing(
+    model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    for node in model.graph.node:
+        if node.op_type == "Tanh":
+            node.op_type = "Gelu"
+    ids = random.integers(2, 90, (6, 10))
+    exact = tokens(model, tmp_path, ids)
+    middle, lower = onnx.ModelProto(), onnx.ModelProto()
+    middle.CopyFrom(model)
+    lower.CopyFrom(model)
+    quantise(middle)
+    quantise(lower, {"wide": 24})
+    assert "wide/size" not in {name for node in lower.graph.node for name in node.output}
+    errors = [np.abs(tokens(each, tmp_path, ids) - exact).mean() for each in (middle, lower)]
+    assert errors[1] < errors[0]
