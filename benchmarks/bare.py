@@ -126,13 +126,15 @@ class Bare:
     def median_ms(self, way: Way, seconds: float, rate: float | None) -> float:
         """The median time of a call, one at a time: at once after the last, or as they come."""
         session, feeds = self._session(way.threads), cycle(self._feeds(way))
-        gaps = np.random.default_rng(0).exponential(1 / rate, 4096) if rate else [0.0]
-        taken = []
-        until = time.perf_counter() + seconds
-        for gap in cycle(gaps):
-            time.sleep(gap)
-            if (started := time.perf_counter()) > until:
-                break
+        session.run(["pooled"], next(feeds))  # the first run allocates
+        random = np.random.default_rng(0)
+        taken: list[float] = []
+        begun = moment = time.perf_counter()
+        while (now := time.perf_counter()) < begun + seconds or not taken:
+            if rate:
+                moment += random.exponential(1 / rate)
+                time.sleep(max(0.0, moment - now))
+            started = time.perf_counter()
             session.run(["pooled"], next(feeds))
             taken.append(time.perf_counter() - started)
         return 1000 * float(np.median(taken))

@@ -88,6 +88,7 @@ class Outcome:
     latencies_ms: Sequence[float]
     late_ms: float
     cpu_us: float  # of the generator, a request
+    cores: float  # that the generator took
 
     @property
     def rows_per_s(self) -> float:
@@ -126,6 +127,7 @@ def pooled(outcomes: Sequence[Outcome]) -> Outcome:
         latencies_ms=[value for each in outcomes for value in each.latencies_ms],
         late_ms=max(each.late_ms for each in outcomes),
         cpu_us=float(np.mean([each.cpu_us for each in outcomes])),
+        cores=float(np.mean([each.cores for each in outcomes])),
     )
 
 

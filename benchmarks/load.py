@@ -118,7 +118,8 @@ class Loop(ABC):
         """Whether answers are due."""
         return self.under_way + (0 if self._stopped else self.waiting) > 0
 
-    def outcome(self, cpu_us: float) -> Outcome:
+    def outcome(self, cpu: float, finished: int) -> Outcome:
+        """What came of it; the generator took `cpu` seconds for `finished` requests."""
         return Outcome(
             seconds=self._job.seconds,
             rows=round(self._rows, 2),
@@ -129,7 +130,8 @@ class Loop(ABC):
             unsent=self.waiting,
             latencies_ms=[round(value, 3) for value in self._latencies],
             late_ms=round(percentile(self._lateness, 99), 3),
-            cpu_us=round(cpu_us, 1),
+            cpu_us=round(1e6 * cpu / max(1, finished), 1),
+            cores=round(cpu / self._job.seconds, 3),
         )
 
 
@@ -247,7 +249,7 @@ async def run(job: Job) -> list[Outcome]:
     for loop in loops:
         loop.stop()
     await _grace(loops)
-    outcomes = [loop.outcome(1e6 * cpu / max(1, finished)) for loop in loops]
+    outcomes = [loop.outcome(cpu, finished) for loop in loops]
     for loop in loops:
         loop.close()
     await asyncio.sleep(0)

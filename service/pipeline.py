@@ -7,7 +7,7 @@ from functools import partial
 
 from adapters.adapter import Adapter
 from adapters.answers import Answer
-from adapters.errors import InvalidAdapter, NotFound
+from adapters.errors import InvalidAdapter, NotFound, Overloaded
 from adapters.registry import ActiveRelease
 from backbone import BackboneError, TextRow
 from service import bounds
@@ -17,7 +17,7 @@ from service.aside import aside
 from service.directory import Directory
 from service.engine import Engine, Job, ResidentAdapters
 from service.engine.admission import Load
-from service.engine.guess import LEAST, LoadGuess
+from service.engine.guess import LoadGuess
 from service.errors import AdapterUnavailable
 from service.schemas import (
     AdapterRef,
@@ -67,10 +67,13 @@ class Pipeline:
 
         Raises NotFound, AdapterUnavailable, Overloaded.
         """
-        guess = LEAST  # rows whose features are known need no room
-        if body_bytes and self._directory.cache_mode(tenant) == "off":
-            guess = self._loads.load(tenant, adapter, body_bytes)
-        self._engine(self._directory.release(tenant, adapter)).check_room(tenant, guess)
+        release = self._directory.release(tenant, adapter)
+        guess = self._loads.load(tenant, release.digest, body_bytes)
+        try:
+            self._engine(release).check_room(tenant, guess, self._directory.cache_mode(tenant))
+        except Overloaded:
+            self._loads.doubt(tenant, release.digest)
+            raise
 
     async def predict(
         self,
@@ -83,7 +86,8 @@ class Pipeline:
     ) -> PredictResponse:
         """What one adapter answers. `deadline` is a `perf_counter` time.
 
-        `body_bytes` is how long the request was as it came, for guesses at the next ones.
+        `body_bytes` is how long the request was as it came, for guesses at the next ones; 0 where
+        that is not known.
 
         Raises:
             HeadstockError: whatever is wrong; `service/errors.py` has the statuses.
@@ -122,9 +126,7 @@ class Pipeline:
             routed.append(await self._route(tenant, adapter))
             bounds.check_weights([each.version for each in routed], len(request.inputs))
         n_scores = bounds.check_size(request, [each.version for each in routed])
-        answered, load = await self._compute(tenant, routed, request, deadline)
-        if body_bytes:
-            self._loads.learn(tenant, adapters[0], body_bytes, load)
+        answered = await self._compute(tenant, routed, request, deadline, body_bytes)
         n_scores += bounds.check_entities(answer for each in answered for answer in each.answers)
         return await aside(
             n_scores > bounds.INLINE_SCORES, _responses, tenant, request.inputs, routed, answered
@@ -158,13 +160,13 @@ class Pipeline:
         routed: Sequence[_Routed],
         request: PredictRequest,
         deadline: float | None,
-    ) -> tuple[list[_Answered], Load]:
+        body_bytes: int,
+    ) -> list[_Answered]:
         """Each routed adapter's answers; one job for all that a pass of a backbone serves."""
         by_engine: defaultdict[Engine, list[int]] = defaultdict(list)
         for place, each in enumerate(routed):
             by_engine[each.engine].append(place)
         answered: dict[int, _Answered] = {}
-        load = Load(0, 0)
         # One backbone after the other: a tenant with adapters on several is a rare one.
         for engine, places in by_engine.items():
             versions = {place: routed[place].version for place in places}
@@ -181,12 +183,13 @@ class Pipeline:
                 )
                 for group in groups
             ]
-            engine.check_load(request.inputs, *jobs)
             rows = await engine.preprocess(
                 request.inputs, any(version.per_token for version in versions.values()), tenant
             )
-            tokens = sum(row.length for row in rows)
-            load = _plus(load, [Load(len(rows), job.cost(len(rows), tokens)) for job in jobs])
+            if body_bytes:
+                tokens = sum(row.length for row in rows)
+                load = Load(len(rows), jobs[0].cost(len(rows), tokens))
+                self._loads.learn(tenant, routed[0].release.digest, body_bytes, load)
             try:
                 found_by_job = await engine.answer(rows, *jobs)
             except BackboneError as error:
@@ -194,13 +197,7 @@ class Pipeline:
             for group, found in zip(groups, found_by_job, strict=True):
                 for position, place in enumerate(group):
                     answered[place] = _Answered(rows, [answers[position] for answers in found])
-        return [answered[place] for place in range(len(routed))], load
-
-
-def _plus(load: Load, more: Sequence[Load]) -> Load:
-    return Load(
-        load.rows + sum(each.rows for each in more), load.tokens + sum(each.tokens for each in more)
-    )
+        return [answered[place] for place in range(len(routed))]
 
 
 def _by_lora(versions: Mapping[int, Adapter]) -> list[list[int]]:

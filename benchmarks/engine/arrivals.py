@@ -70,7 +70,7 @@ def figures(capacity: Capacity, points: Sequence[Point]) -> list[Figure]:
             failed = f", {point.failed} refused or failed" if point.failed else ""
             value = f"p50 {point.p50_ms:.1f} ms, p99 {point.p99_ms:.1f} ms{failed}"
             target = f"p50 {limit:.1f} ms (1.5 x the bare session's + 2)"
-            lines.append(Figure(what, value, target if point.share == 0.1 else ""))
+            lines.append(Figure(what, value, target if point.share == SHARES[0] else ""))
         if point.bare_ms is not None:
             what = f"one text in the bare session at {point.rate:,.0f} random moments/s, median"
             value = f"{point.bare_ms:.1f} ms (1.5 x this + 2: {_limit(point.bare_ms):.1f} ms)"

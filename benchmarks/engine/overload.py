@@ -1,9 +1,9 @@
 """A loud neighbour, and ten times more than the server can do."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from benchmarks.common import Figure
-from benchmarks.engine.stage import Stage
+from benchmarks.engine.stage import Stage, ratio
 from benchmarks.engine.throughput import Capacity
 from benchmarks.job import Outcome, Stream, pooled
 
@@ -54,34 +54,49 @@ def _times(outcome: Outcome) -> str:
 
 
 def _overload(stage: Stage, capacity: Capacity) -> list[Figure]:
-    figures = []
-    for what, stream, peak in (
-        ("requests of 32", stage.bulk(), capacity.bulk),
-        ("single texts", stage.singles(), capacity.singles),
-    ):
-        stage.say(f"{_OVERLOAD} times the capacity, {what}")
-        peak = max(peak, stage.speed(stream))
-        rate = _OVERLOAD * peak / stream.rows
-        flood = replace(stream, rate=rate)
-        (outcome,) = stage.load(flood, seconds=2 * stage.pace.seconds)
-        sent = sum(outcome.statuses.values()) + outcome.unanswered
-        refused = f"{outcome.refused:,}, {outcome.refused_with_retry_after:,}"
-        unsent = f"; {outcome.unsent:,} not sent" if outcome.unsent else ""
-        # The generator takes its part of the same cores, which no server can win back.
-        taken = rate * outcome.cpu_us / 1e6
-        cost = f"; {taken:.2f} cores to send and receive"
-        target = "0.90" if stream.rows > 1 else ""
-        speeds = f"{outcome.rows_per_s:,.0f} of {peak:,.0f} rows/s"
-        figures += [
-            Figure(
-                f"goodput at {_OVERLOAD} times the capacity ÷ peak, {what}",
-                f"{outcome.rows_per_s / peak:.2f} ({speeds}{cost})",
-                target,
-            ),
-            Figure(
-                f"of {sent:,} requests refused, with Retry-After; neither answered nor refused",
-                f"{refused}; {outcome.failed:,}{unsent}",
-                "all; 0",
-            ),
-        ]
-    return figures
+    bulk = _flooded(stage, stage.bulk(), capacity.bulk, stage.pace.rounds)
+    singles = _flooded(stage, stage.singles(), capacity.singles, 1)
+    return [
+        _goodput("requests of 32", bulk, "0.90"),
+        _refusals(bulk),
+        _goodput("single texts", singles),
+        _refusals(singles),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Flooded:
+    """Rows a second at the peak and the outcome of a flood, round by round."""
+
+    peaks: list[float]
+    floods: list[Outcome]
+
+
+def _flooded(stage: Stage, stream: Stream, capacity: float, rounds: int) -> _Flooded:
+    flood = replace(stream, rate=_OVERLOAD * capacity / stream.rows)
+    done = _Flooded([], [])
+    for _ in range(rounds):
+        stage.say(f"{_OVERLOAD} times the capacity, requests of {stream.rows}")
+        done.peaks.append(stage.speed(stream))
+        done.floods.extend(stage.load(flood, seconds=2 * stage.pace.seconds))
+    return done
+
+
+def _goodput(what: str, flooded: _Flooded, target: str = "") -> Figure:
+    what = f"goodput at {_OVERLOAD} times the capacity ÷ peak, {what}"
+    goodput = [each.rows_per_s for each in flooded.floods]
+    return ratio(what, goodput, flooded.peaks, target, "rows/s")
+
+
+def _refusals(flooded: _Flooded) -> Figure:
+    outcome = pooled(flooded.floods)
+    sent = sum(outcome.statuses.values()) + outcome.unanswered
+    unsent = f"; {outcome.unsent:,} not sent" if outcome.unsent else ""
+    # The generator takes its part of the same cores, which no server can win back.
+    cost = f"; {outcome.cores:.2f} cores to send and receive"
+    return Figure(
+        f"of {sent:,} requests refused, with Retry-After; neither answered nor refused",
+        f"{outcome.refused:,}, {outcome.refused_with_retry_after:,}; {outcome.failed:,}"
+        f"{unsent}{cost}",
+        "all; 0",
+    )

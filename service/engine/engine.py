@@ -19,7 +19,7 @@ from backbone import MAX_RANK, Backbone, TextRow
 from service.engine.admission import Load, Queue, Refused, Waiting, admit, is_roomy
 from service.engine.batching import BatchLimits
 from service.engine.feature_cache import FeatureCache
-from service.engine.guess import LEAST, TokenGuess
+from service.engine.guess import LEAST
 from service.engine.job import (
     Abandoned,
     Answers,
@@ -30,6 +30,7 @@ from service.engine.job import (
     Vectors,
     make_entries,
 )
+from service.engine.priority import give_way
 from service.engine.slots import LoraSlots
 from service.engine.workers import Workers
 from service.metrics import EngineMetrics
@@ -83,11 +84,10 @@ class Engine:
         self._queue = self._workers.queue
         metrics.queue_rows.set_function(self._queue.__len__)
         self._stopping = False
-        self._guess = TokenGuess(backbone.manifest.preprocessing.max_length)
         self._reading: Counter[str] = Counter()  # characters that threads make rows of, by tenant
         # Threads of their own: they wait for no run, and for nothing of the registry's.
-        self._texts = ThreadPoolExecutor(limits.runs, thread_name_prefix=f"text-{backbone.name}")
-        self._heads = ThreadPoolExecutor(1, thread_name_prefix=f"heads-{backbone.name}")
+        self._texts = ThreadPoolExecutor(limits.runs, f"text-{backbone.name}", give_way)
+        self._heads = ThreadPoolExecutor(1, f"heads-{backbone.name}", give_way)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -111,19 +111,9 @@ class Engine:
         Raises:
             TenantOverloaded, Overloaded: too much text is being read already, or the engine stops.
         """
-        chars = sum(map(len, texts))
-        cost = chars + _TEXT_CHARS * len(texts)
+        cost = sum(map(len, texts)) + _TEXT_CHARS * len(texts)
         if cost <= _INLINE_CHARS:
-            rows = [self.backbone.preprocess(text, with_spans) for text in texts]
-        else:
-            rows = await self._read(texts, with_spans, tenant, cost)
-        self._guess.learn(tenant, chars, sum(row.length for row in rows))
-        return rows
-
-    async def _read(
-        self, texts: Sequence[str], with_spans: bool, tenant: str, cost: int
-    ) -> list[TextRow]:
-        """Rows, made in a thread. Raises as `preprocess`."""
+            return [self.backbone.preprocess(text, with_spans) for text in texts]
         if self._stopping:
             raise _stopped()
         free = _MOST_CHARS - sum(self._reading.values()) - cost
@@ -152,21 +142,17 @@ class Engine:
         if not self._reading[tenant]:
             del self._reading[tenant]
 
-    def check_room(self, tenant: str, guess: Load = LEAST) -> None:
-        """Refuse at once what could not wait, before work is done for it. Raises as `answer`."""
-        # Without the lock, which a worker may hold: `answer` looks again. Who has nothing waiting
-        # is not refused on a guess.
-        self._admit(tenant, guess if self._queue.held_by(tenant)[0] else LEAST, deadline=None)
+    def check_room(self, tenant: str, guess: Load, cache_mode: CacheMode) -> None:
+        """Refuse at once what could not wait, before work is done for it. Raises as `answer`.
 
-    def check_load(self, texts: Sequence[str], *jobs: Job) -> None:
-        """Refuse before tokenizing what could not wait, by a guess at it. Raises as `answer`."""
-        tenant, tokens = jobs[0].tenant, len(texts)
-        if self._cache.enabled and jobs[0].cache_mode() != "off":
-            return  # rows that are known need no room
-        if self._queue.held_by(tenant)[0]:  # who has nothing waiting is not refused on a guess
-            tokens = self._guess.tokens(tenant, texts)
-        cost = sum(job.cost(len(texts), tokens) for job in jobs)
-        self._admit(tenant, Load(len(texts) * len(jobs), cost), jobs[0].deadline)
+        On a guess nobody is refused who has nothing waiting, or whose features may be known: rows
+        of these need no room.
+        """
+        is_known = self._cache.enabled and cache_mode != "off"
+        if is_known or not self._queue.held_by(tenant)[0]:
+            guess = LEAST
+        # Without the lock, which a worker may hold: `answer` looks again.
+        self._admit(tenant, guess, deadline=None)
 
     async def answer(self, rows: Sequence[TextRow], *jobs: Job) -> list[list[Answers]]:
         """For each job, for each row, the answers of the job's adapters.

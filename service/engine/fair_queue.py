@@ -66,7 +66,9 @@ class FairQueue(Generic[Item]):
 
     def largest_but(self, tenant: str) -> tuple[int, int]:
         """Rows and tokens that wait of the other tenant that has most tokens of them."""
-        others = [account for name, account in self._accounts.items() if name != tenant]
+        # A copy, made at once: `check_room` looks without the lock.
+        accounts = list(self._accounts.items())
+        others = [account for name, account in accounts if name != tenant]
         largest = max(others, key=lambda account: account.tokens, default=_Account())
         return largest.rows, largest.tokens
 

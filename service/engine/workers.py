@@ -8,13 +8,11 @@ where more than it waits: one that is closed early takes no more rows.
 
 import asyncio
 import logging
-import os
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -25,6 +23,7 @@ from backbone import Backbone, BackboneError, Features, PlacedLora
 from service.engine.batching import BatchLimits, guided
 from service.engine.fair_queue import FairQueue
 from service.engine.job import Abandoned, Entry, Job, Outcome
+from service.engine.priority import give_way
 from service.engine.slots import LoraSlots
 from service.metrics import EngineMetrics
 
@@ -32,7 +31,6 @@ logger = logging.getLogger(__name__)
 _SLICE_S = 0.002  # of heads, and what is done is handed over
 _SLOW_BYTES = 2**20  # of heads: more takes a millisecond a row
 _FULL_BATCHES = 2  # that wait make one worth taking ahead
-_NICE = 4  # by which workers stand behind the event loop
 _SMOOTHING = 0.1  # weight of the newest batch in the measured speed
 Deliver = Callable[[Sequence[Outcome]], None]
 _Passed = tuple[Entry, Features, int]  # a row, what its run gave, its place in that
@@ -108,7 +106,7 @@ class Workers:
             await asyncio.to_thread(thread.join)
 
     def _work(self, hand_over: Deliver) -> None:
-        _give_way()
+        give_way()
         while task := self._choose(hand_over):
             try:
                 task()
@@ -268,15 +266,6 @@ class Workers:
         metrics.padded_tokens.inc(padded)
         for entry in entries:
             metrics.queue_seconds.observe(started - entry.pending.arrived)
-
-
-def _give_way() -> None:
-    """Let the event loop go before this thread: it waits up to 4 ms for a core otherwise."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        thread = threading.get_native_id()
-        nice = min(19, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
-        with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 
 def _jobs(entries: Sequence[Entry]) -> Iterable[Job]:

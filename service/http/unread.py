@@ -28,9 +28,11 @@ class CloseUnread:
             await self._app(scope, receive, send)
             return
         unread = True
+        awaits_leave = b"expect" in dict(scope["headers"])  # the client sends no body before it
 
         async def watching() -> Message:
-            nonlocal unread
+            nonlocal unread, awaits_leave
+            awaits_leave = False
             message = await receive()
             unread = message.get("more_body", False)
             return message
@@ -39,7 +41,7 @@ class CloseUnread:
             if unread and message["type"] == "http.response.start":
                 headers = [*message.get("headers", ()), (b"connection", b"close")]
                 message = {**message, "headers": headers}
-            elif unread and not message.get("more_body", False):
+            elif unread and not awaits_leave and not message.get("more_body", False):
                 await send({**message, "more_body": True})
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LINGER_S):
@@ -52,10 +54,13 @@ class CloseUnread:
 
 
 def _may_be_much(scope: Scope) -> bool:
-    """Whether the head announces a long body, or one whose length is not known."""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return not value.isdigit() or int(value) > _LITTLE_BYTES
-        if name == b"transfer-encoding":
-            return True
-    return False
+    """Whether the head announces a long body, one of unknown length, or one that may never come.
+
+    Where the client asked for leave to send a body and got an answer instead, it is free to go on
+    with its next request: that must not be taken for the body.
+    """
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"0")
+    if b"transfer-encoding" in headers or b"expect" in headers:
+        return True
+    return not length.isdigit() or int(length) > _LITTLE_BYTES

@@ -193,3 +193,14 @@ def test_many_bodies_at_the_limit_at_once_are_all_answered(server: Server) -> No
         thread.join(20)
     assert answers == [422] * 16
     is_well(server)
+
+
+def test_a_request_after_a_refusal_is_not_taken_for_the_body_that_never_came(
+    server: Server,
+) -> None:
+    refused = head(PREDICT, "Content-Length: 200", "Expect: 100-continue", key="nobody's")
+    with server.connect() as connection:
+        connection.sendall(refused)
+        status, _ = read_answer(connection)  # to its end: the server closes
+        assert status == 401
+    is_well(server)

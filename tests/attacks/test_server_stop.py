@@ -51,7 +51,10 @@ def test_what_was_accepted_is_answered_when_the_server_stops(tmp_path: Path) -> 
 def read_whole(connection: socket.socket) -> None:
     """Read an answer to its end: it may come in several pieces."""
     with connection.makefile("rb") as stream:
-        lines = [line.lower().split() for line in iter(stream.readline, b"\r\n")]
+        lines = []
+        while (line := stream.readline()) != b"\r\n":
+            assert line, "the connection ended within the head"
+            lines.append(line.lower().split())
         (length,) = [int(line[1]) for line in lines if line[0] == b"content-length:"]
         assert len(stream.read(length)) == length
 

@@ -31,6 +31,6 @@ async def test_requests_that_were_not_sent_in_the_grace_never_are() -> None:
     loop.answered(connection, 0.0, "503", True)
     assert (loop.under_way, loop.waiting) == (0, 1)
     assert not loop.is_busy()
-    outcome = loop.outcome(1.0)
+    outcome = loop.outcome(1.0, 1)
     assert (outcome.unanswered, outcome.unsent) == (0, 1)
     loop._alarm.close()

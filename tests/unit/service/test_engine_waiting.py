@@ -9,6 +9,7 @@ import pytest
 from adapters.errors import DeadlineExceeded, Overloaded, TenantOverloaded
 from service.engine import Job
 from service.engine.admission import Load
+from service.engine.guess import LEAST
 from service.metrics import Metrics
 from service.testing import FakeBackbone
 from tests.engines import answer, ask
@@ -78,8 +79,8 @@ async def test_a_tenant_over_its_share_is_refused_and_there_is_room_for_others()
             await answer(engine, adapter, ["xxx"])
         assert refused.value.retry_after_s >= 0
         with pytest.raises(TenantOverloaded):
-            engine.check_room("acme")
-        engine.check_room("other")
+            engine.check_room("acme", LEAST, "off")
+        engine.check_room("other", LEAST, "off")
         last = asyncio.create_task(answer(engine, adapter, ["xxx"], tenant="other"))
         await turn()
         assert metrics.registry.get_sample_value("headstock_queue_rows", {"backbone": "fake"}) == 5
@@ -214,37 +215,30 @@ async def test_stop_answers_what_is_computed_and_refuses_what_waits() -> None:
     assert gate.runs == [[1]]
 
 
-async def test_what_could_not_wait_is_refused_before_it_is_tokenized() -> None:
-    """By a guess, and only where the tenant has rows waiting: its first request is looked at."""
+async def test_a_guess_refuses_only_who_has_rows_waiting() -> None:
     gate, adapter = Gate(), make_adapter()
-    job = Job("acme", (adapter,))
     async with running(
         FakeBackbone(before_run=gate), longest_wait_s=1, tokens_per_s=100, batch_tokens=1
     ) as engine:
-        large = ["x " * 40]
-        engine.check_load(large, job)  # nothing is known, and nothing waits
         first = ask(engine, adapter, "x")
         await gate.entered()
-        await engine.preprocess(large, with_spans=False, tenant="acme")
-        engine.check_load(large * 9, job)  # an empty queue takes all
+        engine.check_room("acme", Load(9, 900), "off")  # an empty queue takes all
         waiting = ask(engine, adapter, "x " * 20)
         await turn()
-        engine.check_load(["x " * 20], job)
+        engine.check_room("acme", Load(1, 20), "off")
         with pytest.raises(TenantOverloaded) as refusal:
-            engine.check_load(large, job)
+            engine.check_room("acme", Load(1, 40), "off")
         assert refusal.value.retry_after_s > 0
-        engine.check_load(large, Job("globex", (adapter,)))  # has nothing waiting
+        engine.check_room("acme", LEAST, "off")
+        engine.check_room("globex", Load(1, 40), "off")
         with pytest.raises(TenantOverloaded):
-            engine.check_room("acme", Load(1, 40))
-        engine.check_room("acme")
-        engine.check_room("globex", Load(1, 40))
+            engine.check_room("acme", Load(1, 40), "own")  # there is no cache that knows them
         gate.open()
         await asyncio.gather(first, waiting)
 
 
 async def test_a_guess_refuses_nobody_whose_features_may_be_known() -> None:
     gate, adapter = Gate(), make_adapter()
-    job = Job("acme", (adapter,), cache_mode=lambda: "own")
     async with running(
         FakeBackbone(before_run=gate), longest_wait_s=1, tokens_per_s=10, cache_bytes=2**20
     ) as engine:
@@ -252,8 +246,8 @@ async def test_a_guess_refuses_nobody_whose_features_may_be_known() -> None:
         await gate.entered()
         waiting = ask(engine, adapter, "x x x")
         await turn()
-        engine.check_load(["x"] * 6, job)
+        engine.check_room("acme", Load(6, 6), "own")
         with pytest.raises(TenantOverloaded):
-            engine.check_load(["x"] * 6, Job("acme", (adapter,)))
+            engine.check_room("acme", Load(6, 6), "off")
         gate.open()
         await asyncio.gather(first, waiting)
