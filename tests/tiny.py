@@ -1,5 +1,6 @@
 """A tiny real backbone: an ONNX graph and a tokenizer of our own, made in milliseconds."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from backbone import Backbone
 from training.backbones import OnnxOptions, add_from_onnx
 from training.packing import DEFAULT, Build
 
+Weight = NDArray[np.float32]
 WIDTH = 8
 MAX_LENGTH = 16
 # The printable ASCII characters, one token each.
@@ -81,6 +83,19 @@ def write_tiny_model(folder: Path, *, leaky: bool = False) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder / "model.onnx"
+
+
+def change_weight(model: onnx.ModelProto, name: str, change: Callable[[Weight], Weight]) -> None:
+    """Put what `change` makes of an initializer in its place."""
+    found = next(each for each in model.graph.initializer if each.name == name)
+    found.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(found)), name))
+
+
+def with_gelu(model: onnx.ModelProto) -> None:
+    """Each Tanh becomes a Gelu."""
+    for node in model.graph.node:
+        if node.op_type == "Tanh":
+            node.op_type = "Gelu"
 
 
 def make_tiny_backbone(root: Path, name: str = "tiny", build: Build = DEFAULT) -> Backbone:

@@ -1,4 +1,7 @@
-"""How each activation is prepared for int8: what has the least error on sample texts."""
+"""How each activation is prepared for int8, by the error of its products on sample texts.
+
+The search is greedy: the zero point first, and then smoothing, tried at that zero point alone.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +16,7 @@ from backbone.manifest import MODEL_FILE, TOKENIZER_FILE
 from backbone.package import read_manifest
 from backbone.runtime import open_session
 from backbone.stability import SAMPLE_TEXTS
-from backbone.surgery.int8 import MIDDLE, quantise, quantise_columns
+from backbone.surgery.int8 import MIDDLE, approximate_gelu, quantise, quantise_columns
 from backbone.surgery.sites import constant_matrices
 from backbone.surgery.smoothing import Scales, products_by_activation, smooth, smoothed
 from backbone.text import TextPreprocessor, TextRow
@@ -21,7 +24,9 @@ from backbone.text import TextPreprocessor, TextRow
 _ZEROS = (64, 32, 24, 16)
 # How much of a channel's size its weights take over: 0 leaves the activation as it is.
 _STRENGTHS = (0.25, 0.5, 0.75)
-_WORTH = 0.9  # smoothing costs a pass over the activation: a tenth of the error must go
+# Either must take a tenth of the error: smoothing costs a pass over the activation, and a lower
+# zero point leaves fewer steps to what is further below 0 than anything on the sample texts.
+_WORTH = 0.9
 _TOKENS = 64  # of each text, which bounds what is kept: less than the weights of a large model
 _SMALLEST = 1e-5  # a channel or row of the matrix that is zero throughout
 
@@ -35,18 +40,17 @@ class Preparation(NamedTuple):
     scales: Scales | None = None
 
 
-def prepare_and_quantise(
-    model: onnx.ModelProto, folder: Path, texts: Sequence[str] = SAMPLE_TEXTS
-) -> None:
-    """Make the graph int8, in place, each activation smoothed where that gains.
+def prepare_and_quantise(model: onnx.ModelProto, folder: Path) -> None:
+    """Make the graph int8, in place, with the zero point and smoothing that suit each activation.
 
     `folder` holds the float32 backbone of `model`, of which the activations are taken.
 
     Raises:
-        BackboneError: the graph has no product to quantise.
+        BackboneError: the graph has no product to quantise, or its opset is too old.
     """
-    found = _preparations(model, folder, texts)
+    found = _preparations(model, folder)
     scales = {x: each.scales for x, each in found.items() if each.scales is not None}
+    approximate_gelu(model)  # before smoothing, which reads the Gelu in the products' place
     smooth(model, scales)
     quantise(model, {smoothed(x) if x in scales else x: each.zero for x, each in found.items()})
 
@@ -68,11 +72,16 @@ def best_preparation(x: Matrix, matrix: Matrix) -> Preparation:
 
 
 def _candidates(x: Matrix, matrix: Matrix) -> list[Scales]:
-    """Scales of each strength, of which the middle channel's is 1."""
+    """Scales of each strength: 1 up to the middle channel, more for those that stand out.
+
+    None is below 1: a channel that is silent on the samples, scaled up, would take the steps
+    from all others where it speaks.
+    """
     largest = np.log2(np.maximum(np.abs(x).max(axis=0), _SMALLEST))
     weight = np.log2(np.maximum(np.abs(matrix).max(axis=1), _SMALLEST))
     exponents = [strength * largest - (1 - strength) * weight for strength in _STRENGTHS]
-    return [np.exp2(np.rint(each - np.median(each))).astype(np.float32) for each in exponents]
+    above = [np.maximum(0, np.rint(each - np.median(each))) for each in exponents]
+    return [np.exp2(each).astype(np.float32) for each in above]
 
 
 def _error(x: Matrix, matrix: Matrix, zero: int) -> float:
@@ -87,12 +96,10 @@ def _error(x: Matrix, matrix: Matrix, zero: int) -> float:
     return float(np.sqrt(np.mean(np.square(np.linalg.norm(error, axis=1) / lengths))))
 
 
-def _preparations(
-    model: onnx.ModelProto, folder: Path, texts: Sequence[str]
-) -> dict[str, Preparation]:
+def _preparations(model: onnx.ModelProto, folder: Path) -> dict[str, Preparation]:
     matrices = constant_matrices(model)
     products = products_by_activation(model)
-    seen = _activations(folder, tuple(products), texts) if products else {}
+    seen = _activations(folder, tuple(products)) if products else {}
     found = {}
     for activation, weights in products.items():
         matrix = np.concatenate([matrices[weight].array() for weight in weights], axis=1)
@@ -100,20 +107,28 @@ def _preparations(
     return found
 
 
-def _activations(folder: Path, names: Sequence[str], texts: Sequence[str]) -> dict[str, Matrix]:
-    """Tensors inside the graph, as [tokens of all texts, k]."""
-    model = onnx.load(str(folder / MODEL_FILE), load_external_data=False)
-    del model.graph.output[:]
-    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+def _activations(folder: Path, names: Sequence[str]) -> dict[str, Matrix]:
+    """Tensors inside the graph, as [tokens of all sample texts, k]."""
     probe = folder / "activations.onnx"  # beside the weights that it refers to
-    probe.write_bytes(model.SerializeToString())
-    session = open_session(probe)
+    try:
+        _write_probe(folder, names, probe)
+        session = open_session(probe)
+    finally:
+        probe.unlink(missing_ok=True)
     inputs = [node.name for node in session.get_inputs()]
     preprocessor = TextPreprocessor(folder / TOKENIZER_FILE, read_manifest(folder).preprocessing)
     parts: dict[str, list[Matrix]] = {name: [] for name in names}
-    for text in texts:
+    for text in SAMPLE_TEXTS:
         row = TextRow(preprocessor.row(text).ids[:_TOKENS])
         values = session.run(names, preprocessor.collate([row], inputs))
         for name, value in zip(names, values, strict=True):
             parts[name].append(value.reshape(-1, value.shape[-1]))
     return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def _write_probe(folder: Path, names: Sequence[str], probe: Path) -> None:
+    """The float32 graph with tensors inside it as its outputs."""
+    model = onnx.load(str(folder / MODEL_FILE), load_external_data=False)
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    probe.write_bytes(model.SerializeToString())

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from backbone.errors import BackboneError
 from backbone.surgery.model import (
@@ -21,13 +21,20 @@ from backbone.surgery.model import (
     allow_microsoft,
     opset,
     prune,
+    reads,
     replace_nodes,
+    with_subgraphs,
 )
 from backbone.surgery.sites import constant_matrices, is_product
 
 MIDDLE = 128  # the zero point that gives both signs alike
 _GELU_MINIMUM = 0.1701  # below 0; of both its forms
-_BLOCKED = 21  # the opset in which QuantizeLinear takes a scale a block: here, a token
+_OLDEST = 13  # the opset in which QuantizeLinear takes a scale a row
+_BLOCKED = 21  # the opset in which it takes a scale a block: here, a token
+# What reads its attributes or inputs otherwise in an opset after 18, up to the one with blocks.
+_CHANGED = frozenset({"DFT", "GridSample", "GroupNormalization"})
+
+Constants = dict[str, NDArray[np.generic]]
 
 
 def quantise(model: onnx.ModelProto, zeros: Mapping[str, int] | None = None) -> None:
@@ -37,50 +44,38 @@ def quantise(model: onnx.ModelProto, zeros: Mapping[str, int] | None = None) -> 
     activation's zero point, 1 to 254, where it is not the middle.
 
     Raises:
-        BackboneError: there is no such product.
+        BackboneError: there is no such product, the opset is too old, or a zero point is outside.
     """
     zeros = zeros or {}
-    matrices = constant_matrices(model)
+    _check(model, zeros)
     _allow_blocks(model)
-    approximate_gelu(model)
-    gelus = {node.output[0] for node in model.graph.node if node.op_type == "Gelu"}
+    version = opset(model)
+    matrices = constant_matrices(model)
+    bounded = _bounded_below(model)
     nodes: list[onnx.NodeProto] = []
-    activations: set[str] = set()
-    weights: set[str] = set()
-    constants: dict[str, NDArray[np.generic]] = {
-        "int8/one": np.array(1, np.float32),
-        "int8/all": np.array(1e30, np.float32),
-        "int8/last": np.array([-1], np.int64),
-    }
+    done: set[str] = set()
+    weights: Constants = {}
+    others: Constants = {}
     for node in model.graph.node:
         if not is_product(node, matrices):
             nodes.append(node)
             continue
         x, weight = node.input
         zero = zeros.get(x, MIDDLE)
-        if x not in activations:  # query, key and value share their input
-            activations.add(x)
-            width = len(matrices[weight].array())
-            version = opset(model)
-            nodes += _scaled(x, zero, version, from_gelu=x in gelus)
-            nodes += (_by_block if version >= _BLOCKED else _by_row)(x, width, zero)
-            constants[f"int8/rows{width}"] = np.array([-1, width])
-            constants[f"int8/zero{zero}"] = np.array(zero, np.uint8)
-            constants[f"int8/step{zero}"] = np.array(1 / (255 - zero), np.float32)
-            floor = _GELU_MINIMUM * (255 - zero) / zero
-            constants[f"int8/floor{zero}"] = np.array(floor, np.float32)
-        if weight not in weights:
-            weights.add(weight)
-            values, scales = quantise_columns(matrices[weight].array())
-            add_constant(model, f"{weight}/int8", values)
-            add_constant(model, f"{weight}/scale", scales)
+        if x not in done:  # query, key and value share their input
+            done.add(x)
+            width, _ = matrices[weight].shape
+            nodes += _activation(x, width, zero, version, x in bounded)
+            others |= _constants(zero, width)
+        if f"{weight}/int8" not in weights:
+            weights |= _weight(weight, matrices[weight].array())
         nodes += _product(x, weight, zero, node.output[0])
     if not weights:
         raise BackboneError(
             "the graph has no matrix product with constant float32 weights, so there is nothing "
             "to quantise; add it with --precision fp32"
         )
-    for name, value in constants.items():
+    for name, value in (weights | others).items():
         add_constant(model, name, value)
     replace_nodes(model, nodes)
     allow_microsoft(model)
@@ -91,24 +86,70 @@ def approximate_gelu(model: onnx.ModelProto) -> None:
     """Take the faster tanh form of each Gelu that only products read, in place.
 
     It is off by 5e-4 at most (Hendrycks and Gimpel 2016), where a step of int8 is about 1e-2.
+    Smoothing comes after it: to a smoothed Gelu, products are not all that reads it.
     """
     matrices = constant_matrices(model)
     others = {output.name for output in model.graph.output}
     for node in model.graph.node:
-        others |= set(node.input[1:] if is_product(node, matrices) else node.input)
+        others |= set(node.input[1:] if is_product(node, matrices) else reads(node))
     for node in model.graph.node:
         if node.op_type == "Gelu" and not node.domain and node.output[0] not in others:
             del node.attribute[:]
             node.attribute.append(helper.make_attribute("approximate", "tanh"))
 
 
+def _check(model: onnx.ModelProto, zeros: Mapping[str, int]) -> None:
+    if (version := opset(model)) < _OLDEST:
+        raise BackboneError(
+            f"the graph is written in opset {version}; int8 needs {_OLDEST} or later: export it "
+            "again, or add it with --precision fp32"
+        )
+    for x, zero in zeros.items():
+        if not 1 <= zero <= 254:
+            raise BackboneError(f"the zero point of {x!r} is {zero}; int8 takes 1 to 254")
+
+
 def _allow_blocks(model: onnx.ModelProto) -> None:
     """Write the graph in the opset with blocks, where that changes no other operator."""
-    changed = any(node.op_type == "GroupNormalization" for node in model.graph.node)
-    for each in model.opset_import:
-        if each.domain in ("", "ai.onnx") and 18 <= each.version < _BLOCKED and not changed:
-            each.version = _BLOCKED
-            model.ir_version = max(model.ir_version, 10)
+    inside = [node for function in model.functions for node in function.node]
+    every = with_subgraphs([*model.graph.node, *inside])
+    if not any(node.op_type in _CHANGED for node in every):
+        for each in model.opset_import:
+            if each.domain in ("", "ai.onnx") and 18 <= each.version < _BLOCKED:
+                each.version = _BLOCKED
+                model.ir_version = max(model.ir_version, 10)
+
+
+def _bounded_below(model: onnx.ModelProto) -> set[str]:
+    """What goes no further below 0 than a Gelu: one, and one of which smoothing made less."""
+    constants = {each.name: each for each in model.graph.initializer}
+    found: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == "Gelu" and not node.domain:
+            found.add(node.output[0])
+        elif node.op_type == "Mul" and node.input[0] in found and node.input[1] in constants:
+            factors = numpy_helper.to_array(constants[node.input[1]])
+            if np.all((factors >= 0) & (factors <= 1)):
+                found.add(node.output[0])
+    return found
+
+
+def _constants(zero: int, width: int) -> Constants:
+    """What the nodes of an activation with this zero point and width read."""
+    return {
+        "int8/one": np.array(1, np.float32),
+        "int8/huge": np.array(1e30, np.float32),
+        "int8/last": np.array([-1], np.int64),
+        f"int8/rows{width}": np.array([-1, width], np.int64),
+        f"int8/zero{zero}": np.array(zero, np.uint8),
+        f"int8/step{zero}": np.array(1 / (255 - zero), np.float32),
+        f"int8/floor{zero}": np.array(_GELU_MINIMUM * (255 - zero) / zero, np.float32),
+    }
+
+
+def _weight(name: str, matrix: NDArray[np.float32]) -> Constants:
+    values, scales = quantise_columns(matrix)
+    return {f"{name}/int8": values, f"{name}/scale": scales}
 
 
 def quantise_columns(
@@ -120,7 +161,13 @@ def quantise_columns(
     return np.rint(matrix / scales).astype(np.int8), scales
 
 
-def _scaled(x: str, zero: int, version: int, from_gelu: bool) -> list[onnx.NodeProto]:
+def _activation(x: str, width: int, zero: int, version: int, bounded: bool) -> list[onnx.NodeProto]:
+    """x [..., width] as uint8 around `zero` in `x/int8`, its scales in `x/scale`."""
+    quantised = _by_block if version >= _BLOCKED else _by_row
+    return _scaled(x, zero, version, bounded) + quantised(x, width, zero)
+
+
+def _scaled(x: str, zero: int, version: int, bounded: bool) -> list[onnx.NodeProto]:
     """The scale [..., 1] of x [..., k] in `x/scale`: `zero` steps below 0, 255 - `zero` above.
 
     A vector of zeros has the scale 0 and any integers, and so gives zeros in every product.
@@ -128,7 +175,7 @@ def _scaled(x: str, zero: int, version: int, from_gelu: bool) -> list[onnx.NodeP
     node = helper.make_node
     last = ["int8/last"] if version >= 18 else []  # an attribute, in the older operator
     axes = {} if version >= 18 else {"axes": [-1]}
-    if zero != MIDDLE and from_gelu:  # how far it goes below 0 is known: no pass for that
+    if zero != MIDDLE and bounded:  # how far it goes below 0 is known: no pass for that
         return [
             node("ReduceMax", [x, *last], [f"{x}/above"], keepdims=1, **axes),
             node("Max", [f"{x}/above", f"int8/floor{zero}"], [f"{x}/max"]),
@@ -171,7 +218,7 @@ def _by_row(x: str, width: int, zero: int) -> list[onnx.NodeProto]:
 
 def _zeros(scales: str, zero: int, name: str) -> onnx.NodeProto:
     """A zero point beside each scale, in one node: in steps of 1e30 every scale rounds to it."""
-    return helper.make_node("QuantizeLinear", [scales, "int8/all", f"int8/zero{zero}"], [name])
+    return helper.make_node("QuantizeLinear", [scales, "int8/huge", f"int8/zero{zero}"], [name])
 
 
 def _product(x: str, weight: str, zero: int, y: str) -> list[onnx.NodeProto]:

@@ -41,18 +41,29 @@ def prune(model: onnx.ModelProto) -> None:
     for node in reversed(graph.node):
         if needed & set(node.output):
             nodes.append(node)
-            needed |= set(_reads(node))
+            needed |= set(reads(node))
     replace_nodes(model, reversed(nodes))
     kept = [each for each in graph.initializer if each.name in needed]
     del graph.initializer[:]
     graph.initializer.extend(kept)
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def with_subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Each node, and the nodes of its subgraphs after it."""
+    for node in nodes:
+        yield node
+        for graph in _subgraphs(node):
+            yield from with_subgraphs(graph.node)
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """The tensors that a node reads, those that only its subgraphs read included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in [attribute.g, *attribute.graphs]:
-            for inner in graph.node:
-                yield from _reads(inner)
+    for each in with_subgraphs([node]):
+        yield from each.input
+        for graph in _subgraphs(each):
             yield from (output.name for output in graph.output)
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from [attribute.g, *attribute.graphs]

@@ -46,7 +46,7 @@ def find_sites(model: onnx.ModelProto, wrapper: str = "") -> tuple[FoundSite, ..
             _module(node).removeprefix(wrapper) or _weight_name(weights[node.input[1]]), taken
         )
         taken.add(name)
-        inputs, outputs = _shape(weights[node.input[1]])
+        inputs, outputs = weights[node.input[1]].shape
         x, y = node.input[0], node.output[0]
         takes_lora = ranks.get(x, ranks.get(y)) == 3
         sites.append(FoundSite(name, x, y, inputs, outputs, takes_lora))
@@ -59,6 +59,12 @@ class ConstantMatrix:
 
     initializer: onnx.TensorProto
     transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Inputs and outputs of the product."""
+        rows, columns = self.initializer.dims
+        return (columns, rows) if self.transposed else (rows, columns)
 
     def array(self) -> NDArray[np.float32]:
         """The matrix as the product reads it."""
@@ -85,11 +91,6 @@ def constant_matrices(model: onnx.ModelProto) -> dict[str, ConstantMatrix]:
 def is_product(node: onnx.NodeProto, matrices: Container[str]) -> bool:
     """Whether a node is a matrix product whose second factor is one of `matrices`."""
     return node.op_type == "MatMul" and not node.domain and node.input[1] in matrices
-
-
-def _shape(matrix: ConstantMatrix) -> tuple[int, int]:
-    rows, columns = matrix.initializer.dims
-    return (columns, rows) if matrix.transposed else (rows, columns)
 
 
 def _ranks(model: onnx.ModelProto) -> dict[str, int]:

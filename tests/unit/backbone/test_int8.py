@@ -1,4 +1,4 @@
-"""Int8: smoothing and zero points leave a product as it is, and take error where there is some."""
+"""Int8 in a graph: smoothing and zero points leave each product nearly as it is."""
 
 from pathlib import Path
 
@@ -6,19 +6,23 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from backbone import BackboneError
 from backbone.runtime import open_session
-from backbone.surgery.int8 import quantise
+from backbone.surgery.int8 import approximate_gelu, quantise
+from backbone.surgery.sites import constant_matrices
 from backbone.surgery.smoothing import products_by_activation, smooth
-from tests.tiny import INNER, SITES, WIDTH, write_tiny_model
-from training.preparation import Preparation, best_preparation
+from tests.tiny import INNER, SITES, WIDTH, change_weight, with_gelu, write_tiny_model
 
-random = np.random.default_rng(3)
 POWERS = {
-    x: np.exp2(random.integers(-3, 4, width)).astype(np.float32)
+    x: np.exp2(np.arange(width) % 7 - 3).astype(np.float32)
     for x, width in (("embedded", WIDTH), ("mixed", WIDTH), ("wide", INNER))
 }
+
+
+def ids_of(shape: tuple[int, int]) -> NDArray[np.int64]:
+    return np.random.default_rng(3).integers(2, 90, shape)
 
 
 def tokens(model: onnx.ModelProto, folder: Path, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -50,7 +54,7 @@ def test_activations_and_the_matrices_that_they_meet(model: onnx.ModelProto) -> 
 def test_a_smoothed_graph_computes_the_same(
     length: int, model: onnx.ModelProto, tmp_path: Path
 ) -> None:
-    ids = random.integers(2, 90, (3, length))
+    ids = ids_of((3, length))
     before = tokens(model, tmp_path, ids)
     smooth(model, POWERS)
     assert [node.op_type for node in model.graph.node].count("Mul") == len(POWERS)
@@ -77,55 +81,17 @@ def test_scales_that_would_lose_bits_are_refused(
         smooth(model, {"mixed": scales})
 
 
-def test_an_outlier_channel_is_smoothed_and_int8_comes_nearer(
-    model: onnx.ModelProto, tmp_path: Path
-) -> None:
-    ids = random.integers(2, 90, (6, 10))
-    embedding = next(each for each in model.graph.initializer if each.name == "embedding")
-    x = onnx.numpy_helper.to_array(embedding).copy()
-    x[:, 3] *= 64
-    embedding.CopyFrom(onnx.numpy_helper.from_array(x, "embedding"))
-    names = products_by_activation(model)["embedded"]
-    found = {each.name: each for each in model.graph.initializer}
-    matrix = np.concatenate([onnx.numpy_helper.to_array(found[name]) for name in names], axis=1)
-    scales = best_preparation(x, matrix).scales
-    assert scales is not None
-    assert scales.argmax() == 3
-    exact = tokens(model, tmp_path, ids)
-    plain, smoothed = onnx.ModelProto(), onnx.ModelProto()
-    plain.CopyFrom(model)
-    smoothed.CopyFrom(model)
-    smooth(smoothed, {"embedded": scales})
-    for each in (plain, smoothed):
-        quantise(each)
-    errors = [np.abs(tokens(each, tmp_path, ids) - exact).mean() for each in (plain, smoothed)]
-    assert errors[1] < errors[0]
-
-
-def test_nothing_is_smoothed_where_nothing_is_gained() -> None:
-    even = random.choice([-1.0, 1.0], (50, 16)).astype(np.float32)
-    assert best_preparation(even, even[:16]) == Preparation()
-    assert best_preparation(np.zeros((4, 16), np.float32), even[:16]) == Preparation()
-    assert best_preparation(np.full((4, 16), np.nan, np.float32), even[:16]) == Preparation()
-
-
-def test_what_is_seldom_negative_gets_a_lower_zero_point() -> None:
-    wave = random.standard_normal((50, 16)).astype(np.float32)
-    gelu_like = np.maximum(wave, -0.05)
-    assert best_preparation(gelu_like, wave[:16]).zero < 128
-    assert best_preparation(wave, wave[:16]).zero == 128
-
-
 @pytest.mark.parametrize("version", [17, 20])
 @pytest.mark.parametrize("zero", [128, 24])
 def test_no_zero_point_clips_and_zeros_stay_zeros(
     zero: int, version: int, model: onnx.ModelProto, tmp_path: Path
 ) -> None:
     model.opset_import[0].version = version
-    embedding = next(each for each in model.graph.initializer if each.name == "embedding")
-    x = onnx.numpy_helper.to_array(embedding).copy()
-    x[5], x[6] = 0, -np.abs(x[6])
-    embedding.CopyFrom(onnx.numpy_helper.from_array(x, "embedding"))
+
+    def of_one_sign(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.vstack([embedding[:5], 0 * embedding[:1], -np.abs(embedding[6:])])
+
+    change_weight(model, "embedding", of_one_sign)
     ids = np.array([[5, 6, 7], [6, 6, 5]])
     exact = tokens(model, tmp_path, ids)
     quantise(model, {"embedded": zero})
@@ -139,22 +105,27 @@ def test_no_zero_point_clips_and_zeros_stay_zeros(
 
 
 def test_gelu_is_approximated_only_where_int8_alone_reads_it(model: onnx.ModelProto) -> None:
-    for node in model.graph.node:
-        if node.op_type == "Tanh":
-            node.op_type = "Gelu"
-    quantise(model)
+    with_gelu(model)
+    approximate_gelu(model)
     forms = {node.output[0]: node.attribute for node in model.graph.node if node.op_type == "Gelu"}
     assert not forms["active"]  # added to the value
     assert forms["wide"][0].s == b"tanh"
 
 
+def test_gelu_stays_exact_where_a_subgraph_reads_it(model: onnx.ModelProto) -> None:
+    with_gelu(model)
+    branch = helper.make_graph([], "branch", [], [helper.make_empty_tensor_value_info("wide")])
+    branches = {"then_branch": branch, "else_branch": branch}
+    model.graph.node.append(helper.make_node("If", ["condition"], ["other"], **branches))
+    approximate_gelu(model)
+    assert not any(node.attribute for node in model.graph.node if node.op_type == "Gelu")
+
+
 def test_after_a_gelu_a_lower_zero_point_clips_nothing(
     model: onnx.ModelProto, tmp_path: Path
 ) -> None:
-    for node in model.graph.node:
-        if node.op_type == "Tanh":
-            node.op_type = "Gelu"
-    ids = random.integers(2, 90, (6, 10))
+    with_gelu(model)
+    ids = ids_of((6, 10))
     exact = tokens(model, tmp_path, ids)
     middle, lower = onnx.ModelProto(), onnx.ModelProto()
     middle.CopyFrom(model)
@@ -164,3 +135,121 @@ def test_after_a_gelu_a_lower_zero_point_clips_nothing(
     assert "wide/size" not in {name for node in lower.graph.node for name in node.output}
     errors = [np.abs(tokens(each, tmp_path, ids) - exact).mean() for each in (middle, lower)]
     assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize("scale", [4, 0.25])
+def test_a_gelu_that_is_scaled_up_is_looked_at_below_zero_too(
+    scale: float, model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    with_gelu(model)
+    ids = ids_of((6, 10))
+    exact = tokens(model, tmp_path, ids)
+    smooth(model, {"wide": np.resize(np.array([1, scale], np.float32), INNER)})
+    quantise(model, {"wide/smooth": 24})
+    computed = {name for node in model.graph.node for name in node.output}
+    assert ("wide/smooth/size" in computed) is (scale < 1)
+    assert tokens(model, tmp_path, ids) == pytest.approx(exact, abs=0.15)
+
+
+def test_a_matrix_that_is_transposed_has_the_shape_that_its_product_reads(
+    model: onnx.ModelProto,
+) -> None:
+    for matrix in constant_matrices(model).values():
+        assert matrix.shape == matrix.array().shape
+
+
+@pytest.mark.parametrize("zero", [0, 255])
+def test_a_zero_point_without_steps_on_one_side_is_refused(
+    zero: int, model: onnx.ModelProto
+) -> None:
+    with pytest.raises(
+        BackboneError, match=f"zero point of 'mixed' is {zero}; int8 takes 1 to 254"
+    ):
+        quantise(model, {"mixed": zero})
+
+
+def test_a_graph_of_an_old_opset_is_refused_with_what_to_do(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 12
+    with pytest.raises(
+        BackboneError, match=r"written in opset 12; int8 needs 13.*--precision fp32"
+    ):
+        quantise(model)
+
+
+@pytest.mark.parametrize("version", [13, 17, 18, 20])
+def test_every_opset_from_13_on_runs(version: int, model: onnx.ModelProto, tmp_path: Path) -> None:
+    model.opset_import[0].version = version
+    exact = tokens(model, tmp_path, ids_of((2, 4)))
+    quantise(model)
+    assert model.opset_import[0].version == (21 if version >= 18 else version)
+    assert tokens(model, tmp_path, ids_of((2, 4))) == pytest.approx(exact, abs=0.1)
+
+
+node = helper.make_node
+# From x [1, 4, 8] to y of the same shape, in forms that opsets after 18 read otherwise.
+CHANGED = {
+    "GroupNormalization": [
+        node("GroupNormalization", ["x", "halves", "halves"], ["y"], num_groups=2)
+    ],
+    "GridSample": [
+        node("Unsqueeze", ["x", "first"], ["image"]),
+        node("GridSample", ["image", "grid"], ["sampled"], mode="bilinear"),
+        node("Squeeze", ["sampled", "first"], ["y"]),
+    ],
+    "DFT": [
+        node("Unsqueeze", ["x", "last"], ["real"]),
+        node("DFT", ["real"], ["complex"], axis=1),
+        node("ReduceMax", ["complex", "last"], ["y"], keepdims=0),
+    ],
+}
+
+
+def changed_model(operator: str, place: str) -> onnx.ModelProto:
+    """y W in opset 18, with the operator in the graph, in a branch or in a function."""
+    constants = {
+        "halves": np.ones(2, np.float32),
+        "first": np.array([1]),
+        "last": np.array([-1]),
+        "grid": np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 4, 8, 2),
+        "true": np.array(True),
+        "w": np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8),
+    }
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ours", 1)]
+    info = helper.make_tensor_value_info
+    nodes, functions = CHANGED[operator], []
+    if place == "branch":
+        y = info("y", TensorProto.FLOAT, [1, 4, 8])
+        branch = helper.make_graph(nodes, "branch", [], [y])
+        nodes = [node("If", ["true"], ["out"], then_branch=branch, else_branch=branch)]
+    elif place == "function":
+        reads = ["x", *(name for name in constants if name not in ("true", "w"))]
+        functions = [helper.make_function("ours", "F", reads, ["y"], nodes, opsets[:1])]
+        nodes = [node("F", reads, ["out"], domain="ours")]
+    product = node("MatMul", [nodes[-1].output[0], "w"], ["tokens"])
+    graph = helper.make_graph(
+        [*nodes, product],
+        "changed",
+        [info("x", TensorProto.FLOAT, [1, 4, 8])],
+        [info("tokens", TensorProto.FLOAT, [1, 4, 8])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=9)
+
+
+@pytest.mark.parametrize("place", ["graph", "branch", "function"])
+@pytest.mark.parametrize("operator", CHANGED)
+def test_what_a_later_opset_reads_otherwise_keeps_the_graph_as_it_was_written(
+    operator: str, place: str, tmp_path: Path
+) -> None:
+    model = changed_model(operator, place)
+    x = np.random.default_rng(3).standard_normal((1, 4, 8)).astype(np.float32)
+    values = []
+    for number in range(2):
+        file = tmp_path / f"{number}.onnx"
+        onnx.save(model, str(file))
+        values.append(open_session(file).run(["tokens"], {"x": x})[0])
+        if not number:
+            quantise(model)
+    assert model.opset_import[0].version == 18
+    assert [each.op_type for each in model.graph.node].count("MatMulIntegerToFloat") == 1
+    assert values[1] == pytest.approx(values[0], abs=0.1)
