@@ -7,7 +7,7 @@ The fused operator is emitted as such: written as MatMulInteger, Cast and Mul wi
 ONNX Runtime fuses the three wrongly and says nothing (cosine 0.63 to the right answer).
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 import onnx
@@ -47,10 +47,10 @@ def quantise(model: onnx.ModelProto, zeros: Mapping[str, int] | None = None) -> 
         BackboneError: there is no such product, the opset is too old, or a zero point is outside.
     """
     zeros = zeros or {}
-    _check(model, zeros)
+    matrices = constant_matrices(model)
+    _check(model, matrices, zeros)
     _allow_blocks(model)
     version = opset(model)
-    matrices = constant_matrices(model)
     bounded = _bounded_below(model)
     nodes: list[onnx.NodeProto] = []
     done: set[str] = set()
@@ -70,11 +70,6 @@ def quantise(model: onnx.ModelProto, zeros: Mapping[str, int] | None = None) -> 
         if f"{weight}/int8" not in weights:
             weights |= _weight(weight, matrices[weight].array())
         nodes += _product(x, weight, zero, node.output[0])
-    if not weights:
-        raise BackboneError(
-            "the graph has no matrix product with constant float32 weights, so there is nothing "
-            "to quantise; add it with --precision fp32"
-        )
     for name, value in (weights | others).items():
         add_constant(model, name, value)
     replace_nodes(model, nodes)
@@ -98,7 +93,12 @@ def approximate_gelu(model: onnx.ModelProto) -> None:
             node.attribute.append(helper.make_attribute("approximate", "tanh"))
 
 
-def _check(model: onnx.ModelProto, zeros: Mapping[str, int]) -> None:
+def _check(model: onnx.ModelProto, matrices: Container[str], zeros: Mapping[str, int]) -> None:
+    if not any(is_product(node, matrices) for node in model.graph.node):
+        raise BackboneError(
+            "the graph has no matrix product with constant float32 weights, so there is nothing "
+            "to quantise; add it with --precision fp32"
+        )
     if (version := opset(model)) < _OLDEST:
         raise BackboneError(
             f"the graph is written in opset {version}; int8 needs {_OLDEST} or later: export it "
