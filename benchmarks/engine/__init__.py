@@ -17,10 +17,10 @@ def measure(data: Path | None, quick: bool) -> str:
         capacity = throughput.capacity(here)
         parts = (throughput, tenancy, lora, overload, cache)
         figures = [figure for part in parts for figure in part.measure(here, capacity)]
-        points = arrivals.curve(here, capacity)
+        points = arrivals.curve(here)
         figures += arrivals.figures(capacity, points)
         note = f"Texts: {here.texts.said}. {here.said()}"
     if not quick:
-        PICTURE.write_text(draw(points, capacity.singles))
+        PICTURE.write_text(draw(points))
     picture = f"![Latency of single texts against offered load]({PICTURE.name})"
     return f"{note}\n\n{table(figures)}\n\n{picture}"

@@ -1,5 +1,6 @@
 """Latency of single texts that come at random moments, by how much of the capacity they take."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,14 +29,15 @@ class Point:
     bare_ms: float | None  # the bare session's median for single rows at as many random moments
 
 
-def curve(stage: Stage, capacity: Capacity) -> list[Point]:
-    """A point for each share of the capacity."""
+def curve(stage: Stage) -> list[Point]:
+    """A point for each share of the capacity, measured anew: a machine has its slower minutes."""
+    capacity = statistics.median(stage.speed(stage.singles()) for _ in range(stage.pace.rounds))
     return [_point(stage, capacity, share) for share in SHARES]
 
 
-def _point(stage: Stage, capacity: Capacity, share: float) -> Point:
+def _point(stage: Stage, capacity: float, share: float) -> Point:
     stage.say(f"latency at {share:.0%} of the capacity")
-    rate = share * capacity.singles
+    rate = share * capacity
     seconds = max(1.5 * stage.pace.seconds, min(3 * stage.pace.seconds, _ENOUGH / rate))
     stream = Stream(stage.large, stage.texts.plain, rate=rate)
     (outcome,) = stage.load(stream, seconds=seconds)
@@ -66,7 +68,8 @@ def figures(capacity: Capacity, points: Sequence[Point]) -> list[Figure]:
     ]
     for point in points:
         if point.share in _REPORTED:
-            what = f"single texts at {point.share:.0%} of the capacity of {capacity.singles:,.0f}/s"
+            of = f"of the capacity of {point.rate / point.share:,.0f}/s"
+            what = f"single texts at {point.share:.0%} {of}"
             failed = f", {point.failed} refused or failed" if point.failed else ""
             value = f"p50 {point.p50_ms:.1f} ms, p99 {point.p99_ms:.1f} ms{failed}"
             target = f"p50 {limit:.1f} ms (1.5 x the bare session's + 2)"

@@ -9,7 +9,7 @@ from benchmarks.bare import cores
 from benchmarks.common import Bench, Figure
 from benchmarks.engine.stage import LARGE, NO_CACHE, Stage, heads, in_turn, ratio, serving
 from benchmarks.engine.throughput import Capacity
-from benchmarks.job import Stream, Target, pooled
+from benchmarks.job import Target, pooled
 from benchmarks.seed import Lora, Wanted
 
 _TENANTS = 64
@@ -18,13 +18,14 @@ _LARGE = Lora(16, ())
 _SLOTS = 32  # of rank 8, where the working set is larger
 _WORKING_SET = 4 * _SLOTS
 _LOAD = 0.5  # of the capacity, where latencies are compared
+_TURNS = 2  # a round, of these
 
 
-def measure(stage: Stage, capacity: Capacity) -> list[Figure]:
+def measure(stage: Stage, _: Capacity) -> list[Figure]:
     """Figures of LoRA, where the backbone takes it."""
     if not read_manifest(stage.folder).sites:
         return [Figure("LoRA", f"not run: the backbone {stage.backbone} has no sites for it")]
-    return [*_cost(stage), *_working_set(stage, capacity)]
+    return [*_cost(stage), *_working_set(stage)]
 
 
 def tenants(lora: Lora, count: int) -> list[Wanted]:
@@ -89,18 +90,18 @@ def _where(speeds: Sequence[float], inside: Sequence[float]) -> str:
     return f"{backbone:.2f} + {1000 * cores() / statistics.median(speeds) - backbone:.2f} ms"
 
 
-def _working_set(stage: Stage, capacity: Capacity) -> list[Figure]:
+def _working_set(stage: Stage) -> list[Figure]:
     stage.say("more LoRA adapters than slots")
     slots = {"HEADSTOCK_LORA_RANKS": str(_SLOTS * _SMALL.rank), **NO_CACHE}
-    rate = _LOAD * capacity.singles
     with serving(stage.backbone, tenants(_SMALL, _WORKING_SET), **slots) as (server, targets):
-        few = Stream(targets[:_SLOTS], stage.texts.plain, rate=rate)
-        many = Stream(targets, stage.texts.plain, rate=rate)
-        stage.load(replace(many, rate=None, clients=8), server=server)  # all read once
+        few = stage.singles(targets[:_SLOTS])
+        many = stage.singles(targets)
+        stage.load(many, server=server)  # all read once
         alone, crowded = [], []
-        for number in range(stage.pace.rounds):
-            alone += stage.load(replace(few, seed=number), server=server)
-            crowded += stage.load(replace(many, seed=number), server=server)
+        for number in range(_TURNS * stage.pace.rounds):
+            rate = _LOAD * stage.speed(few, server)
+            alone += stage.load(replace(few, rate=rate, seed=number), server=server)
+            crowded += stage.load(replace(many, rate=rate, seed=number), server=server)
     base, found = pooled(alone), pooled(crowded)
     times = found.percentile_ms(99) / base.percentile_ms(99)
     value = f"{times:.2f} ({found.percentile_ms(99):.1f} to {base.percentile_ms(99):.1f} ms)"

@@ -1,5 +1,6 @@
 """A loud neighbour, and ten times more than the server can do."""
 
+import statistics
 from dataclasses import dataclass, replace
 
 from benchmarks.common import Figure
@@ -15,25 +16,27 @@ _OVERLOAD = 10
 
 def measure(stage: Stage, capacity: Capacity) -> list[Figure]:
     """Figures of fairness and of overload."""
-    return [*_neighbour(stage, capacity), *_overload(stage, capacity)]
+    return [*_neighbour(stage), *_overload(stage, capacity)]
 
 
-def _neighbour(stage: Stage, capacity: Capacity) -> list[Figure]:
+def _neighbour(stage: Stage) -> list[Figure]:
     """Rounds alone and beside the neighbour alternate; percentiles are over all rounds."""
-    rate = _SHARE * capacity.singles / _TIMES
-    quiet = Stream(stage.large[:1], stage.texts.plain, rate=rate)
-    loud = Stream(stage.large[1:2], stage.texts.plain, rate=_TIMES * rate, seed=1)
-    endless = replace(stage.singles(stage.large[1:2]), rate=None)
+    quiet = Stream(stage.large[:1], stage.texts.plain)
+    loud = Stream(stage.large[1:2], stage.texts.plain, seed=1)
+    endless = stage.singles(stage.large[1:2])
     seconds = _VICTIM_SECONDS * stage.pace.seconds
-    alone, beside, below = [], [], []
+    rates, alone, beside, below = [], [], [], []
     for number in range(stage.pace.rounds):
         stage.say("a victim alone, beside a neighbour, beside one that saturates")
-        victim = replace(quiet, seed=2 + number)
+        rate = _SHARE * stage.speed(stage.singles()) / _TIMES
+        rates.append(rate)
+        victim = replace(quiet, rate=rate, seed=2 + number)
         alone.append(stage.load(victim, seconds=seconds)[0])
-        beside.append(stage.load(victim, loud, seconds=seconds)[0])
+        neighbour = replace(loud, rate=_TIMES * rate)
+        beside.append(stage.load(victim, neighbour, seconds=seconds)[0])
         below.append(stage.load(victim, endless, seconds=seconds / 2)[0])
     base = pooled(alone)
-    what = f"a tenant with {rate:.1f} single texts/s: p99"
+    what = f"a tenant with {statistics.mean(rates):.1f} single texts/s: p99"
     return [
         Figure(f"{what} alone", _times(base)),
         _against(f"{what} beside a neighbour with {_TIMES} times its rate ÷ alone", beside, base),

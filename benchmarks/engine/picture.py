@@ -11,8 +11,8 @@ _LINES = (("p99", "#c2410c"), ("p50", "#1d4ed8"))
 _STYLE = "font-family:system-ui,sans-serif;font-size:13px"
 
 
-def draw(points: Sequence[Point], capacity: float) -> str:
-    """p50 and p99 [ms, logarithmic] against offered load; this and `capacity` in requests/s."""
+def draw(points: Sequence[Point]) -> str:
+    """p50 and p99 [ms, logarithmic] against offered load, requests/s."""
     values = [value for point in points for value in (point.p50_ms, point.p99_ms)]
     low, high = 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)))
     most = points[-1].rate * 1.05
@@ -36,7 +36,7 @@ def draw(points: Sequence[Point], capacity: float) -> str:
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{a:.1f}" cy="{d:.1f}" r="3" fill="{colour}"/>' for a, d in at]
         parts.append(_text(at[-2][0], at[-2][1] - 9, name, f"fill:{colour};text-anchor:end"))
-    full = x(capacity)
+    full = x(points[-1].rate / points[-1].share)
     parts.append(
         f'<line x1="{full:.1f}" x2="{full:.1f}" y1="{_TOP}" y2="{y(low):.1f}" '
         'stroke="#6b7280" stroke-dasharray="4 4"/>'

@@ -53,7 +53,7 @@ def test_the_picture_is_valid_and_holds_every_point(highest: float) -> None:
     points = [
         Point(share, 500 * share, 4.0, highest, 0.1, 20.0, 0, None) for share in (0.1, 0.5, 1.0)
     ]
-    root = ElementTree.fromstring(draw(points, 500.0))
+    root = ElementTree.fromstring(draw(points))
     space = "{http://www.w3.org/2000/svg}"
     assert len(root.findall(f"{space}circle")) == 6
     heights = {float(circle.attrib["cy"]) for circle in root.findall(f"{space}circle")}
