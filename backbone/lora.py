@@ -60,7 +60,7 @@ class LoraPool:
             )
             for name in sorted(frozenset().union(*self._graphs))
         }
-        self._written = {name: np.zeros(1 + ranks, np.bool_) for name in self._arrays}
+        self._written: list[frozenset[str]] = [frozenset()] * (1 + ranks)  # sites, by page
         self._feeds = [self._feed(graph.sites) for graph in graphs]
 
     def place(
@@ -82,16 +82,17 @@ class LoraPool:
                         f"LoRA weights at {site!r} have shape {given.shape}; {len(numbers)} pages "
                         f"take {(len(numbers), array.shape[1])}"
                     )
-        for site, arrays in self._arrays.items():
-            written = self._written[site]
-            if site in weights:
-                for given, array in zip(weights[site], arrays, strict=True):
-                    array[numbers] = given
-            else:  # an untouched page is zero already, and costs no memory
-                stale = numbers[written[numbers]]
-                for array in arrays:
-                    array[stale] = 0
-            written[numbers] = site in weights
+        where = _slice_of(numbers)
+        for site, factors in weights.items():
+            for given, array in zip(factors, self._arrays[site], strict=True):
+                array[where] = given
+        # Sites that the pages were written at for others; untouched ones are zero already.
+        for site in frozenset().union(*(self._written[page] for page in numbers)) - weights.keys():
+            for array in self._arrays[site]:
+                array[where] = 0
+        written = frozenset(weights)
+        for page in numbers:
+            self._written[page] = written
         return PlacedLora(self, numbers, graph)
 
     def arrays(self, site: str) -> Factors:
@@ -121,6 +122,14 @@ class LoraPool:
             raise BackboneError(f"a page is named twice: {numbers.tolist()}")
         numbers.flags.writeable = False
         return numbers
+
+
+def _slice_of(numbers: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """The same places as a slice where they lie in a row: copying is much faster so."""
+    first, n = int(numbers[0]), len(numbers)
+    if np.array_equal(numbers, np.arange(first, first + n)):
+        return slice(first, first + n)
+    return numbers
 
 
 def smallest_graph(graphs: Sequence[frozenset[str]], sites: Collection[str]) -> int:
