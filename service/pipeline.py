@@ -62,7 +62,7 @@ class Pipeline:
         self._engines = engines  # by backbone digest
         self._loads = LoadGuess()
 
-    def check_room(self, tenant: str, adapter: str, body_bytes: int = 0) -> None:
+    def check_room(self, tenant: str, adapter: str, body_bytes: int) -> None:
         """Refuse at once what could not wait; `body_bytes` as announced, 0 where nothing was.
 
         Raises NotFound, AdapterUnavailable, Overloaded.
