@@ -14,9 +14,9 @@ _VICTIM_SECONDS = 8  # in paces: few requests a second must come to enough for a
 _OVERLOAD = 10
 
 
-def measure(stage: Stage, capacity: Capacity) -> list[Figure]:
+def measure(stage: Stage, _: Capacity) -> list[Figure]:
     """Figures of fairness and of overload."""
-    return [*_neighbour(stage), *_overload(stage, capacity)]
+    return [*_neighbour(stage), *_overload(stage)]
 
 
 def _neighbour(stage: Stage) -> list[Figure]:
@@ -56,9 +56,9 @@ def _times(outcome: Outcome) -> str:
     return f"{outcome.percentile_ms(99):.1f} ms of {len(outcome.latencies_ms)}{refused}{failed}"
 
 
-def _overload(stage: Stage, capacity: Capacity) -> list[Figure]:
-    bulk = _flooded(stage, stage.bulk(), capacity.bulk, stage.pace.rounds)
-    singles = _flooded(stage, stage.singles(), capacity.singles, 1)
+def _overload(stage: Stage) -> list[Figure]:
+    bulk = _flooded(stage, stage.bulk(), stage.pace.rounds)
+    singles = _flooded(stage, stage.singles(), 1)
     return [
         _goodput("requests of 32", bulk, "0.90"),
         _refusals(bulk),
@@ -75,12 +75,13 @@ class _Flooded:
     floods: list[Outcome]
 
 
-def _flooded(stage: Stage, stream: Stream, capacity: float, rounds: int) -> _Flooded:
-    flood = replace(stream, rate=_OVERLOAD * capacity / stream.rows)
+def _flooded(stage: Stage, stream: Stream, rounds: int) -> _Flooded:
     done = _Flooded([], [])
     for _ in range(rounds):
         stage.say(f"{_OVERLOAD} times the capacity, requests of {stream.rows}")
-        done.peaks.append(stage.speed(stream))
+        peak = stage.speed(stream)
+        flood = replace(stream, rate=_OVERLOAD * peak / stream.rows)
+        done.peaks.append(peak)
         done.floods.extend(stage.load(flood, seconds=2 * stage.pace.seconds))
     return done
 
