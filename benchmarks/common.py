@@ -22,7 +22,7 @@ from headstock.client import Client
 from headstock.commands.common import settings
 from headstock.demo import BACKBONE, ensure_backbone
 from headstock.process import Server, free_port, running_server
-from training.sources import DEFAULT_ID
+from training.backbones.sources import DEFAULT_ID
 
 INT8 = f"{BACKBONE}-int8"  # the default backbone again, in the other precision
 PACKAGES = ("onnxruntime", "numpy", "torch", "bentoml", "scikit-learn")

@@ -71,7 +71,7 @@ def demo(
 def ensure_backbone() -> None:
     """Add the default backbone where it is missing."""
     from backbone import BackboneNotFound, find_backbone
-    from training import backbones, sources
+    from training.backbones import add, sources
 
     root = settings().backbones_folder
     try:
@@ -80,7 +80,7 @@ def ensure_backbone() -> None:
         note(f"$ headstock backbone add {sources.DEFAULT_ID} --name {BACKBONE}")
         with stderr.status("") as status:
             found = sources.resolve(sources.DEFAULT_ID, None)
-            backbones.add_from_folder(
+            add.add_from_folder(
                 found.path, found.source, root, BACKBONE, lambda step: status.update(f"{step} …")
             )
 
@@ -97,7 +97,8 @@ def train_samples() -> dict[str, Sample]:
     """Train an adapter for each sample file, by the file's name."""
     from adapters.container import write_file
     from headstock.commands.common import open_backbone
-    from training.job import Columns
+    from training.data.rows import Columns
+    from training.recipe import Recipe
     from training.train import train_adapter
 
     folder = settings().home / "demo"
@@ -109,7 +110,7 @@ def train_samples() -> dict[str, Sample]:
         output = folder / f"{Path(sample).stem}.safetensors"
         note(f"$ headstock train {sample} --backbone {BACKBONE} --output {output.name}")
         with progress_bars() as stage:
-            result = train_adapter(SAMPLES / sample, Columns(), backbone, cache, 0, stage)
+            result = train_adapter(SAMPLES / sample, Columns(), backbone, cache, Recipe(), stage)
         write_file(output, result.content)
         samples[sample] = Sample(output, result.manifest)
     return samples

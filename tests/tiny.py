@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from backbone import Backbone
-from training.backbones import OnnxOptions, add_from_onnx
-from training.packing import DEFAULT, Build
+from training.backbones.add import OnnxOptions, add_from_onnx
+from training.backbones.packing import DEFAULT, Build
 
 Weight = NDArray[np.float32]
 WIDTH = 8

@@ -1,5 +1,7 @@
 """What training refuses. Messages are for the user: what is wrong, where, and what to do."""
 
+from collections.abc import Iterable
+
 from adapters.errors import HeadstockError
 
 
@@ -13,3 +15,16 @@ class InvalidData(TrainingError):
     """The labelled rows cannot be used as they are; the message names the file, column and row."""
 
     code = "invalid-data"
+
+
+class InvalidRecipe(TrainingError):
+    """The settings of a training do not fit together, or are none; the message names them."""
+
+    code = "invalid-recipe"
+
+
+def named_counts(counts: Iterable[tuple[str, int]]) -> str:
+    """ "'refund' (1), 'lost card' (1) and 3 more": the first few values with their row counts."""
+    pairs = list(counts)
+    more = f" and {len(pairs) - 10} more" if len(pairs) > 10 else ""
+    return ", ".join(f"{value!r} ({n})" for value, n in pairs[:10]) + more

@@ -1,37 +1,35 @@
-"""Measuring adapters by the very code that answers requests: graph, head and ranking."""
+"""Measuring adapters by the very code that answers requests: graph, head and answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters.adapter import Adapter
-from adapters.answers import rank
-from adapters.manifest import Estimate, Measured
+from adapters.manifest import Manifest, Measured
 from backbone import Backbone, BackboneNotFound, find_backbone, list_backbones, load_backbone
-from training.baselines import majority_baseline, tfidf_baseline
-from training.data import Rows
+from training.data.rows import Columns, Rows, read_rows
+from training.data.splits import Split, split_rows
 from training.errors import InvalidData
-from training.features import FeatureCache, Progress, compute_features
-from training.job import Columns, fingerprint
-from training.metrics import Metrics, measure
-from training.splits import Split, split_rows
+from training.features import Encoded, FeatureCache, Progress, encode_texts
+from training.tasks import TASKS, Scored
 
 Score = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # an adapter's, of one row
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The measures, and (label, score) of each row asked for, in the data's order.
+    """The measures, and the answer to each row asked for, in the data's order.
 
     Asked for are the test rows where the data has a split column, else all rows. `held_out` says
     that what was measured are test rows, of the data's split or of training's own.
     """
 
     measured: Measured
-    predictions: list[tuple[str, float]]
+    predictions: list[dict[str, Any]]
     held_out: bool
     warnings: tuple[str, ...]
 
@@ -53,79 +51,58 @@ def evaluate_adapter(
         BackboneNotFound: the adapter's backbone has not been added.
         InvalidData: the rows cannot be used, or have labels that the adapter does not know.
     """
-    if adapter.manifest.task != "classification":
-        raise InvalidData(
-            f"the adapter does {adapter.manifest.task}; what is measured here is classification"
-        )
-    rows = columns.read(data)
-    training = adapter.manifest.training
-    known_rows = training is not None and training.fingerprint == fingerprint(rows)
+    manifest = adapter.manifest
+    task = TASKS[manifest.task]
+    rows = read_rows(data, columns, task)
+    training = manifest.training
+    known_rows = training is not None and training.fingerprint == rows.fingerprint
     seed = training.seed if training is not None else 0
     if rows.splits is None and known_rows:
-        split = split_rows(rows, seed=seed)
+        split = split_rows(rows, task, seed=seed)
     else:
         split = _given_split(rows, columns, data)
-    labels = adapter.manifest.labels
-    known = {label: number for number, label in enumerate(labels)}
-    targets = np.array([known.get(label, -1) for label in rows.labels])
-    if unknown := sorted({rows.labels[index] for index in split.test if targets[index] < 0}):
-        raise InvalidData(
-            f"{data} has test labels that the adapter does not know: {', '.join(unknown[:10])}"
-        )
-    backbone = _backbone(backbones, adapter.manifest.backbone)
+    task.check_known(rows.pick(split.test)[1], manifest.labels)
+    backbone = _backbone(backbones, manifest.backbone)
     asked = split.test if split.given else np.arange(len(rows.texts))
-    texts = [rows.texts[index] for index in asked]
-    features = compute_features(backbone, texts, adapter.manifest.feature, cache, stage("features"))
-    scores = score_rows(adapter.score, features)
-    test_scores = scores[np.isin(asked, split.test)]
-    measured = measure_scores(test_scores, rows, split, targets, seed, stage("measure"))
+    texts, _ = rows.pick(asked)
+    encoded = encode_texts(backbone, texts, task.PER_TOKEN, cache, stage("features"), adapter.lora)
+    scored = score_texts(adapter.score, texts, encoded)
+    is_test = np.flatnonzero(np.isin(asked, split.test))
+    measured = measure_adapter(scored.pick(is_test), rows, split, manifest, seed, stage("measure"))
     warnings = []
     if len(asked) > len(split.test):
         warnings.append(
             f"the adapter was trained on these very rows: measured are the {len(split.test)} that "
             f"its training held out, not all {len(asked)}"
         )
-    best = [rank(labels, row, 1)[0] for row in scores]
-    return Evaluated(measured, best, split.given or known_rows, tuple(warnings))
+    predictions = task.predictions(scored, manifest)
+    return Evaluated(measured, predictions, split.given or known_rows, tuple(warnings))
 
 
-def score_rows(score: Score, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores [n, C] of features [n, d], computed a row at a time as a server does."""
-    return np.stack([score(feature) for feature in features])
+def score_texts(score: Score, texts: Sequence[str], encoded: Encoded) -> Scored:
+    """Scores of each text, computed a row at a time as a server does."""
+    return Scored(texts, [score(feature) for feature in encoded.features], encoded.tokens)
 
 
-def measure_scores(
-    scores: NDArray[np.float32],
-    rows: Rows,
+def measure_adapter(
+    scored: Scored,
+    rows: Rows[Any],
     split: Split,
-    targets: NDArray[np.int64],
+    manifest: Manifest,
     seed: int,
     progress: Progress,
 ) -> Measured:
-    """The test rows' scores [n, C] beside the baselines'; `targets` are label numbers a row."""
-    truth, n_labels = targets[split.test], scores.shape[1]
-    ours = _estimates(measure(scores.astype(np.float64), truth, seed=seed))
-    progress(1, 3)
-    baselines: dict[str, dict[str, Estimate]] = {}
-    known = split.train[targets[split.train] >= 0]
-    if len(known):
-        majority = majority_baseline(targets[known], truth, n_labels)
-        baselines["majority"] = _estimates(measure(majority, truth, seed=seed))
-    progress(2, 3)
-    if len(np.unique(targets[known])) > 1:
-        tfidf = tfidf_baseline(
-            [rows.texts[index] for index in known],
-            targets[known],
-            [rows.texts[index] for index in split.test],
-            n_labels,
-            seed,
-        )
-        baselines["tfidf"] = _estimates(measure(tfidf, truth, seed=seed))
-    progress(3, 3)
-    return Measured(rows=len(truth), adapter=ours, baselines=baselines)
+    """The test rows' scores beside the baselines'."""
+    task = TASKS[manifest.task]
+    test = rows.pick(split.test)
+    ours = task.measure(scored, test[1], manifest, seed)
+    progress(1, 2)
+    baselines = task.baselines(rows.pick(split.train), test, manifest.labels, seed)
+    progress(2, 2)
+    return Measured(rows=len(split.test), adapter=ours, baselines=dict(baselines))
 
 
-def _given_split(rows: Rows, columns: Columns, data: Path) -> Split:
+def _given_split(rows: Rows[Any], columns: Columns, data: Path) -> Split:
     """The data's own splits; all rows are test rows where it has none."""
     if rows.splits is None:
         everything = np.arange(len(rows.texts))
@@ -149,12 +126,3 @@ def _backbone(root: Path, digest: str) -> Backbone:
         f"the adapter was trained on backbone {digest}; added under {root}: {names}. Add that "
         "backbone first, with the same versions of torch and transformers"
     )
-
-
-def _estimates(metrics: Metrics) -> dict[str, Estimate]:
-    names = ("accuracy", "macro_f1", "log_loss", "calibration_error")
-    found = {name: getattr(metrics, name) for name in names}
-    return {
-        name: Estimate(value=float(each.value), low=float(each.low), high=float(each.high))
-        for name, each in found.items()
-    }

@@ -7,16 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backbone import Backbone, TextRow
+from adapters.lora import Lora
+from backbone import Backbone, Spans, TextRow
 from training.errors import TrainingError
 
+POOLED, TOKENS = "pooled", "tokens"  # features: of a text, of its tokens
 Progress = Callable[[int, int], None]  # done, total
-Rows = list[tuple[bytes, NDArray[np.float32]]]  # key, feature [d]
+Feature = NDArray[np.float32]
+Rows = list[tuple[bytes, Feature]]  # key, feature
 _BATCH_TOKENS = 256  # small batches on one-threaded runs, one a core, are the fastest on CPU
 _KEYS_A_QUERY = 500  # SQLite allows 999 bound parameters in its older builds
 _WRITE_EVERY_S = 2.0
@@ -52,31 +57,65 @@ class FeatureCache:
             ) from error
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Texts behind a backbone: a vector [d] each, or vectors [t, d] of the t `tokens` of each."""
+
+    features: Sequence[Feature]
+    tokens: Sequence[Spans] | None = None
+
+    def part(self, start: int, end: int) -> Self:
+        """Texts `start` to `end`."""
+        tokens = None if self.tokens is None else self.tokens[start:end]
+        return replace(self, features=self.features[start:end], tokens=tokens)
+
+
+def encode_texts(
+    backbone: Backbone,
+    texts: Sequence[str],
+    per_token: bool,
+    cache: FeatureCache,
+    progress: Progress,
+    lora: Lora | None = None,
+) -> Encoded:
+    """What a server gives to heads, of each text. Raises as `compute_features`."""
+    if not per_token:
+        return Encoded(compute_features(backbone, texts, POOLED, cache, progress, lora))
+    features = compute_features(backbone, texts, TOKENS, cache, progress, lora)
+    tokens = [backbone.preprocess(text, with_spans=True).spans for text in texts]
+    found = [each for each in tokens if each is not None]
+    # As a server: special tokens have no tag.
+    given = [row[each.positions] for row, each in zip(features, found, strict=True)]
+    return Encoded(given, found)
+
+
 def compute_features(
     backbone: Backbone,
     texts: Sequence[str],
     feature: str,
     cache: FeatureCache,
     progress: Progress,
-) -> NDArray[np.float32]:
-    """The feature [n, d] of each text, from the cache where it is there.
+    lora: Lora | None = None,
+) -> list[Feature]:
+    """The feature of each text, [d] or [t, d], from the cache where it is there.
 
     What is done is kept at an interruption. Raises TrainingError, BackboneError.
     """
     width = backbone.manifest.width(feature)
-    keys = [_key(backbone, feature, text) for text in texts]
+    behind = "" if lora is None else lora.digest
+    keys = [_key(backbone, feature, behind, text) for text in texts]
     missing = dict(zip(keys, texts, strict=True))
-    found: dict[bytes, NDArray[np.float32]] = {}
+    found: dict[bytes, Feature] = {}
     with cache.connection() as connection:
         for key, row in _read(connection, list(missing)):
-            if len(row) == width * 4:
-                found[key] = np.frombuffer(row, dtype=np.float32)
-                del missing[key]
+            values = np.frombuffer(row, dtype=np.float32)
+            found[key] = values.reshape(-1, width) if feature == TOKENS else values
+            del missing[key]
         progress(len(found), len(found) + len(missing))
         unwritten: Rows = []
         written_at = time.monotonic()
         try:
-            for rows in _run(backbone, missing, feature):
+            for rows in _run(backbone, missing, feature, lora):
                 unwritten += rows
                 found.update(rows)
                 progress(len(found), len(set(keys)))
@@ -85,12 +124,12 @@ def compute_features(
                     unwritten, written_at = [], time.monotonic()
         finally:
             _write(connection, unwritten)
-    return np.stack([found[key] for key in keys])
+    return [found[key] for key in keys]
 
 
-def _key(backbone: Backbone, feature: str, text: str) -> bytes:
+def _key(backbone: Backbone, feature: str, lora: str, text: str) -> bytes:
     # Bits are promised on one computer: another one's rows would pass for what this one measures.
-    parts = (backbone.digest, backbone.computer, feature, text)
+    parts = (backbone.digest, backbone.computer, feature, lora, text)
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
@@ -111,16 +150,28 @@ def _write(connection: sqlite3.Connection, rows: Rows) -> None:
         )
 
 
-def _run(backbone: Backbone, missing: dict[bytes, str], feature: str) -> Iterator[Rows]:
+def _run(
+    backbone: Backbone, missing: dict[bytes, str], feature: str, lora: Lora | None
+) -> Iterator[Rows]:
     """Run what is missing in batches of near lengths, as many at once as there are cores."""
     rows = sorted(
         ((key, backbone.preprocess(text)) for key, text in missing.items()),
         key=lambda item: (item[1].length, item[0]),
     )
 
+    placed = None
+    if lora is not None:
+        weights = {name: (site.a, site.b) for name, site in lora.sites.items()}
+        placed = backbone.lora_pool(lora.rank).place(range(1, 1 + lora.rank), weights)
+
     def run(batch: list[tuple[bytes, TextRow]]) -> Rows:
-        values = backbone.run([row for _, row in batch], [feature])[feature]
-        return [(key, values[position]) for position, (key, _) in enumerate(batch)]
+        loras = [placed] * len(batch) if placed else ()
+        values = backbone.run([row for _, row in batch], [feature], loras)[feature]
+        if feature != TOKENS:
+            return [(key, value) for (key, _), value in zip(batch, values, strict=True)]
+        return [  # less their padding
+            (key, value[: row.length]) for (key, row), value in zip(batch, values, strict=True)
+        ]
 
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:

@@ -58,8 +58,8 @@ def add(
     """Add a backbone: exported, checked against its source, and proven stable in batches."""
     from backbone.manifest import check_backbone_name
     from backbone.package import peek_manifest
-    from training import backbones, sources
-    from training.packing import Build
+    from training.backbones import add, sources
+    from training.backbones.packing import Build
 
     root = settings().backbones_folder
     check_backbone_name(name)
@@ -76,13 +76,11 @@ def add(
             status.update(f"{name}: {step} …")
 
         if is_onnx:
-            options = backbones.OnnxOptions(tokenizer, _taps(tap or []), max_length or 256)
-            added = backbones.add_from_onnx(Path(source), options, root, name, say, replace, build)
+            options = add.OnnxOptions(tokenizer, _taps(tap or []), max_length or 256)
+            added = add.add_from_onnx(Path(source), options, root, name, say, replace, build)
         else:
             found = sources.resolve(source, revision)
-            added = backbones.add_from_folder(
-                found.path, found.source, root, name, say, replace, build
-            )
+            added = add.add_from_folder(found.path, found.source, root, name, say, replace, build)
     manifest = added.backbone.manifest
     if json:
         measured = {"int8": asdict(added.int8)} if added.int8 else {}

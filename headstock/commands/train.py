@@ -26,7 +26,6 @@ LabelColumn = Annotated[str, typer.Option(help="Column with the labels.")]
 SplitColumn = Annotated[str, typer.Option(help="Column with the split, where there is one.")]
 TrainSplit = Annotated[str, typer.Option(help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option(help="The split to measure on.")]
-MAX_SEED = 2**32 - 1  # as scikit-learn takes them
 
 
 def train(
@@ -38,17 +37,31 @@ def train(
     split_column: SplitColumn = "split",
     train_split: TrainSplit = "train",
     test_split: TestSplit = "test",
-    seed: Annotated[
-        int, typer.Option(help="Seed of every random choice.", min=0, max=MAX_SEED)
-    ] = 0,
+    task: Annotated[str, typer.Option(help="classification is the usual one.")] = "classification",
+    head: Annotated[
+        str | None, typer.Option(help="How the head is fitted; the task's usual way by default.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="balanced: rare labels count as much as frequent ones; or none.")
+    ] = "none",
+    names: Annotated[
+        str,
+        typer.Option(help="Whether labels' names teach too: yes, no, auto (where it helps)."),
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     json: AsJson = False,
 ) -> None:
     """Train an adapter from labelled rows and measure it."""
     from adapters.container import write_file
-    from training.job import Columns, check_output
+    from training.data.rows import Columns
+    from training.output import check_output
+    from training.recipe import make_recipe
     from training.train import train_adapter
 
     check_output(output, data)
+    recipe = make_recipe(
+        {"task": task, "head": head, "weights": weights, "names": names, "seed": seed}
+    )
     columns = Columns(text_column, label_column, split_column, train_split, test_split)
     with progress_bars() as stage:
         result = train_adapter(
@@ -56,7 +69,7 @@ def train(
             columns,
             open_backbone(backbone),
             feature_cache(),
-            seed,
+            recipe,
             stage,
         )
     write_file(output, result.content)
@@ -87,8 +100,9 @@ def evaluate(
     """Measure an adapter on labelled rows, exactly as a server would answer them."""
     from adapters.adapter import read_adapter_file
     from adapters.container import write_file
+    from training.data.rows import Columns
     from training.evaluate import evaluate_adapter
-    from training.job import Columns, check_output
+    from training.output import check_output
 
     if predictions is not None:
         check_output(predictions, file, data)
@@ -105,8 +119,7 @@ def evaluate(
         )
     if predictions is not None:
         lines = (
-            json_module.dumps({"label": label, "score": score}, ensure_ascii=False)
-            for label, score in result.predictions
+            json_module.dumps(prediction, ensure_ascii=False) for prediction in result.predictions
         )
         write_file(predictions, "".join(f"{line}\n" for line in lines).encode())
     for warning in result.warnings:

@@ -7,15 +7,16 @@ import polars as pl
 import pytest
 
 from adapters.manifest import MAX_LABELS
-from training.data import read_rows
+from training.data.rows import Columns, read_rows
 from training.errors import InvalidData
+from training.tasks import TASKS
 
 
 def refusal(path: Path, content: str | bytes | None = None, **columns: str) -> str:
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(InvalidData) as refused:
-        read_rows(path, **columns)
+        read_rows(path, Columns(**columns), TASKS["classification"])
     assert refused.value.code == "invalid-data"
     return str(refused.value)
 
@@ -77,7 +78,7 @@ def test_a_missing_column_with_none_near(tmp_path: Path) -> None:
 
 
 def test_a_named_split_column_must_exist(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "rows.csv", "text,label,fold\na,b,c\n", split_column="folds")
+    message = refusal(tmp_path / "rows.csv", "text,label,fold\na,b,c\n", split="folds")
     assert "--split-column 'fold'" in message
 
 
@@ -98,7 +99,7 @@ def test_a_column_twice(tmp_path: Path, header: str) -> None:
 
 
 def test_one_column_for_both(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "rows.csv", "text,label\na,b\n", label_column="text")
+    message = refusal(tmp_path / "rows.csv", "text,label\na,b\n", label="text")
     assert "cannot both be the column 'text'" in message
 
 
@@ -181,14 +182,14 @@ def test_an_empty_split(tmp_path: Path) -> None:
 def test_labels_that_are_no_text(tmp_path: Path, value: str, kind: str) -> None:
     content = f'{{"text": "a", "label": "x"}}\n{{"text": "a", "label": {value}}}\n'
     message = refusal(tmp_path / "rows.jsonl", content)
-    assert "line 2: the label" in message
+    assert "line 2, column 'label': " in message
     assert f"is a {kind}. Write it as text" in message
 
 
 def test_numbers_and_nulls_of_parquet_are_named_by_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pl.DataFrame({"text": ["a", "b"], "label": [1.0, 2.0]}).write_parquet(path)
-    assert "row 1: the label 1.0 is a float" in refusal(path)
+    assert "row 1, column 'label': 1.0 is a float" in refusal(path)
     pl.DataFrame({"text": ["a", None], "label": ["x", "y"]}).write_parquet(path)
     assert "the text is empty in row 2." in refusal(path)
 
@@ -196,19 +197,21 @@ def test_numbers_and_nulls_of_parquet_are_named_by_row(tmp_path: Path) -> None:
 def test_half_a_surrogate_pair(tmp_path: Path) -> None:
     content = '{"text": "a", "label": "x"}\n{"text": "\\ud800", "label": "x"}\n'
     message = refusal(tmp_path / "rows.jsonl", content)
-    assert "the text is not valid Unicode in line 2" in message
+    assert "line 2, column 'text': it is not valid Unicode" in message
 
 
 def test_a_label_that_is_a_text(tmp_path: Path) -> None:
     content = f"text,label\na,{'x' * 200}\nb,{'y' * 201}\n"
-    assert "line 3: the label 'yyyy" in (message := refusal(tmp_path / "rows.csv", content))
+    message = refusal(tmp_path / "rows.csv", content)
+    assert "line 3, column 'label': the label 'yyyy" in message
     assert "has 201 characters; 200 are allowed" in message
 
 
 @pytest.mark.parametrize("character", ["\n", "\x00", "\x1b", "\u2028", "\x85"])
 def test_control_characters_in_a_label(tmp_path: Path, character: str) -> None:
     line = json.dumps({"text": "a", "label": f"x{character}y"})
-    assert "line 1: the label" in (message := refusal(tmp_path / "rows.jsonl", line))
+    message = refusal(tmp_path / "rows.jsonl", line)
+    assert "line 1, column 'label': the label" in message
     assert "control character" in message
 
 
@@ -217,4 +220,5 @@ def test_more_labels_than_a_head_may_have(tmp_path: Path) -> None:
     message = refusal(tmp_path / "rows.csv", "\n".join(["text,label", *lines]))
     assert "10,001 different labels; 10,000 are allowed" in message
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines[:-1]]))
-    assert len(read_rows(tmp_path / "rows.csv").labels) == MAX_LABELS
+    rows = read_rows(tmp_path / "rows.csv", Columns(), TASKS["classification"])
+    assert len(rows.targets) == MAX_LABELS

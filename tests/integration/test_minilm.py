@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from backbone import Backbone, BackboneError, load_backbone, lora
 from backbone.lora import Factors
 from backbone.stability import SAMPLE_TEXTS, check_lora_stability, random_factors
-from training import backbones, sources
-from training.export import Encoder, load_encoder, reference_features
-from training.packing import Build
+from training.backbones import add, sources
+from training.backbones.export import Encoder, load_encoder, reference_features
+from training.backbones.packing import Build
 
 PAIR = ("query", "value")
 CASES = ((4, PAIR), (8, PAIR), (8, ("",)), (16, ("",)), (64, PAIR), (64, ("",)))
@@ -28,7 +28,7 @@ def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     found = sources.resolve(sources.DEFAULT_ID, None)
     root = tmp_path_factory.mktemp("backbones")
     build = Build(request.param)
-    added = backbones.add_from_folder(
+    added = add.add_from_folder(
         found.path, found.source, root, "minilm", lambda _: None, build=build
     )
     assert (added.int8 is not None) == (request.param == "int8")
@@ -78,7 +78,7 @@ def test_lora_is_what_torch_computes_with_merged_weights(
     for ours, theirs, without in zip(pooled, expected, plain, strict=True):
         assert np.abs(ours - without).max() > 0.01
         if backbone.manifest.precision == "fp32":
-            assert ours == pytest.approx(theirs, abs=backbones.TOLERANCE)
+            assert ours == pytest.approx(theirs, abs=add.TOLERANCE)
         else:
             assert cosine(ours, theirs) > 0.98
             assert cosine(ours, theirs) > cosine(without, theirs)

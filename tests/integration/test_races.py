@@ -18,7 +18,7 @@ from service.metrics import Metrics
 from tests.engines import answer_alone, make_engine
 from tests.support import PAIRS, make_adapter_file
 from tests.tiny import SITES, make_tiny_backbone
-from training.packing import Build
+from training.backbones.packing import Build
 
 ANSWERS = 100_000
 ADAPTERS = 48

@@ -16,8 +16,9 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from backbone import Backbone, BackboneError
-from training import backbones, sources
-from training.export import load_encoder, reference_features
+from training.backbones import sources
+from training.backbones.add import add_from_folder
+from training.backbones.export import load_encoder, reference_features
 
 _WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "where", "is", "my", "order", "the", "a", "refund"]
 _SMALL = {
@@ -54,9 +55,7 @@ def save_model(folder: Path, kind: str, **settings: Any) -> Path:
 
 def add(folder: Path, root: Path) -> Backbone:
     found = sources.resolve(str(folder), None)
-    return backbones.add_from_folder(
-        found.path, found.source, root, "small", lambda _: None
-    ).backbone
+    return add_from_folder(found.path, found.source, root, "small", lambda _: None).backbone
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backbone import MAX_RANK, Backbone, PlacedLora
 from backbone.stability import random_factors
 from tests.tiny import MAX_LENGTH, SITES, make_tiny_backbone
-from training.packing import Build
+from training.backbones.packing import Build
 
 FEATURES = ("pooled", "tokens")
 TARGETS = (("layer.query", "layer.value"), tuple(SITES), ("layer.down",))

@@ -22,7 +22,7 @@ from service.metrics import Metrics
 from tests.engines import answer_alone, make_engine
 from tests.support import PAIRS, make_adapter_file
 from tests.tiny import MAX_LENGTH, SITES, make_tiny_backbone
-from training.packing import Build
+from training.backbones.packing import Build
 
 _SOME = {name: SITES[name] for name in ("layer.query", "layer.value")}
 # Sites and rank of LoRA; the file's seed differs each time, so that no two share their weights.

@@ -10,7 +10,7 @@ import onnx
 from backbone.manifest import MODEL_FILE
 from benchmarks.peers.load import Request
 from benchmarks.peers.peer import Place, Start, Tenant
-from training import sources
+from training.backbones import sources
 
 
 class Infinity:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from backbone import MAX_RANK, Backbone, BackboneError, runtime
 from backbone.stability import check_lora_stability, random_factors
 from tests.tiny import INNER, SITES, WIDTH, make_tiny_backbone, tiny_weights
-from training.packing import Build
+from training.backbones.packing import Build
 
 ALL = tuple(SITES)
 PAIR = ("layer.query", "layer.value")

@@ -14,7 +14,7 @@ from backbone import (
 )
 from backbone.errors import BackboneExists
 from tests.tiny import WIDTH, make_tiny_backbone, tiny_weights, write_tiny_model
-from training.backbones import OnnxOptions, add_from_folder, add_from_onnx
+from training.backbones.add import OnnxOptions, add_from_folder, add_from_onnx
 
 
 def silent(_: str) -> None:

@@ -14,10 +14,10 @@ from backbone.surgery.int8 import quantise, quantise_columns
 from backbone.surgery.sites import find_sites
 from backbone.surgery.weights import move_weights
 from tests.tiny import SITES, make_tiny_backbone, write_tiny_model
-from training import quantisation
-from training.backbones import OnnxOptions, add_from_onnx
-from training.lora_targets import choose_graphs
-from training.packing import Build
+from training.backbones import quantisation
+from training.backbones.add import OnnxOptions, add_from_onnx
+from training.backbones.lora_targets import choose_graphs
+from training.backbones.packing import Build
 
 
 def model_of(nodes: list[onnx.NodeProto], weights: dict[str, tuple[int, int]]) -> onnx.ModelProto:

@@ -10,12 +10,13 @@ import pytest
 from adapters.adapter import Adapter, read_adapter
 from adapters.answers import Classified
 from backbone import Backbone, BackboneNotFound
-from tests.support import make_adapter_file
 from tests.tiny import make_tiny_backbone
+from training.data.rows import Columns
 from training.errors import InvalidData, TrainingError
 from training.evaluate import Evaluated, evaluate_adapter
 from training.features import FeatureCache, Progress, compute_features
-from training.job import Columns, check_output
+from training.output import check_output
+from training.recipe import Recipe
 from training.train import Trained, train_adapter
 
 
@@ -48,7 +49,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def train(data: Path, backbone: Backbone, cache: Path, columns: Columns | None = None) -> Trained:
-    return train_adapter(data, columns or Columns(), backbone, FeatureCache(cache), 0, stage)
+    return train_adapter(data, columns or Columns(), backbone, FeatureCache(cache), Recipe(), stage)
 
 
 def test_training_gives_a_sound_adapter(data: Path, backbone: Backbone, tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_evaluation_repeats_what_training_measured(
     adapter = read_adapter(trained.content)
     result = evaluate(adapter, data, home, tmp_path)
     assert result.measured == trained.manifest.measured
-    assert [label for label, _ in result.predictions] == ["digits", "letters"][::-1] * 10
+    assert [each["label"] for each in result.predictions] == ["digits", "letters"][::-1] * 10
 
 
 def test_predictions_are_what_the_head_gives_alone(
@@ -90,13 +91,8 @@ def test_predictions_are_what_the_head_gives_alone(
     texts = [line.split(",")[0] for line in data.read_text().splitlines()[41:]]
     for text, prediction in zip(texts, result.predictions, strict=True):
         feature = backbone.run([backbone.preprocess(text)], ["pooled"])["pooled"][0]
-        assert adapter.answer(feature, 1) == Classified((prediction,))
-
-
-def test_what_is_no_classification_is_not_measured_as_one(data: Path, tmp_path: Path) -> None:
-    adapter = read_adapter(make_adapter_file(task="multilabel"))
-    with pytest.raises(InvalidData, match="the adapter does multilabel"):
-        evaluate(adapter, data, tmp_path, tmp_path)
+        ranked = ((prediction["label"], prediction["score"]),)
+        assert adapter.answer(feature, 1) == Classified(ranked)
 
 
 def evaluate(adapter: Adapter, data: Path, home: Path, folder: Path) -> Evaluated:
@@ -127,7 +123,7 @@ def test_a_better_baseline_is_pointed_out(backbone: Backbone, tmp_path: Path) ->
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in rows))
     warnings = train(data, backbone, tmp_path / "cache").warnings
-    assert any("less accurate than: tfidf" in warning for warning in warnings)
+    assert any("no better than: tfidf" in warning for warning in warnings)
 
 
 def test_an_unknown_backbone_is_named(data: Path, backbone: Backbone, tmp_path: Path) -> None:
@@ -141,7 +137,7 @@ def test_labels_that_the_adapter_does_not_know_are_named(
 ) -> None:
     adapter = read_adapter(train(data, backbone, tmp_path / "cache").content)
     data.write_text(data.read_text() + "\nhello,greeting,test")
-    with pytest.raises(InvalidData, match="does not know: greeting"):
+    with pytest.raises(InvalidData, match="does not know: 'greeting'"):
         evaluate(adapter, data, home, tmp_path)
 
 
@@ -162,7 +158,7 @@ def test_the_rows_of_the_training_are_measured_where_it_held_them_out(
     lines = data.read_text().splitlines()
     data.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
     cache = FeatureCache(tmp_path / "cache")
-    trained = train_adapter(data, Columns(), backbone, cache, 5, stage)
+    trained = train_adapter(data, Columns(), backbone, cache, Recipe(seed=5), stage)
     adapter = read_adapter(trained.content)
     result = evaluate(adapter, data, home, tmp_path)
     assert result.measured == trained.manifest.measured

@@ -1,41 +1,20 @@
-"""How good probabilities are, each number with its 95 % interval."""
+"""How good probabilities of classes are."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from adapters.manifest import Estimate
+from training.measures.intervals import bootstrap, share
+
 BINS = 15
-Z_95 = 1.959964
 # Scores are served as float32: a probability below its resolution is not known to be smaller.
 LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
-# Weights of resamples held at once: 32 MiB.
-CHUNK_CELLS = 4_000_000
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A measured value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """What `measure` found on `rows` rows; log loss is in nats, all else is in 0..1."""
-
-    rows: int
-    accuracy: Estimate
-    macro_f1: Estimate
-    log_loss: Estimate
-    calibration_error: Estimate
 
 
 def measure(
@@ -44,13 +23,12 @@ def measure(
     *,
     seed: int,
     n_bootstrap: int = 1000,
-) -> Metrics:
+) -> dict[str, Estimate]:
     """Compare probabilities [n, C] with labels [n] in 0..C-1; raises ValueError on wrong shapes.
 
-    Accuracy has Wilson's interval (1927), which stays honest at 0 and 1. The others have percentile
-    bootstrap intervals over rows (Efron 1979), widened to hold the value where resamples are biased
-    as the calibration error's are. That error is over 15 bins of equal width of the top probability
-    (Guo et al. 2017); macro F1 is over the classes that are present or predicted.
+    Accuracy, macro F1, log loss in nats, calibration error. That error is over 15 bins of equal
+    width of the top probability (Guo et al. 2017); macro F1 is over the classes that are present or
+    predicted.
     """
     p, y = _checked(probabilities, labels)
     predicted = p.argmax(axis=1)
@@ -70,16 +48,12 @@ def measure(
             axis=1,
         )
 
-    values = statistics(np.ones((1, len(y))))[0]
-    resampled = np.concatenate(
-        [statistics(weights) for weights in _resamples(len(y), seed, n_bootstrap, p.shape[1])]
-    )
-    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
-    f1, loss, ece = (
-        Estimate(float(v), float(min(lo, v)), float(max(hi, v)))
-        for v, lo, hi in zip(values, low, high, strict=True)
-    )
-    return Metrics(len(y), _wilson(int(right.sum()), len(y)), f1, loss, ece)
+    resampled = bootstrap(statistics, len(y), seed, n_bootstrap, p.shape[1])
+    names = ("macro_f1", "log_loss", "calibration_error")
+    return {
+        "accuracy": share(int(right.sum()), len(y)),
+        **dict(zip(names, resampled, strict=True)),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,26 +92,6 @@ def _bin_gaps(confidence: Floats, right: NDArray[np.bool_]) -> Floats:
     gaps = np.zeros((len(bins), BINS))
     gaps[np.arange(len(bins)), bins] = confidence - right
     return gaps
-
-
-def _resamples(n: int, seed: int, n_bootstrap: int, n_classes: int) -> Iterator[Floats]:
-    """How often each row was drawn, [k, n], in chunks that make `n_bootstrap` together."""
-    generator = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_CELLS // max(n, n_classes))
-    for start in range(0, n_bootstrap, chunk):
-        k = min(chunk, n_bootstrap - start)
-        drawn = generator.integers(0, n, size=(k, n)) + n * np.arange(k)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=k * n).reshape(k, n).astype(np.float64)
-
-
-def _wilson(hits: int, n: int) -> Estimate:
-    share, z2 = hits / n, Z_95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
-    # At 0 and at n hits one end is the value itself, which rounding would miss by a bit.
-    low = 0.0 if hits == 0 else float(centre - half)
-    high = 1.0 if hits == n else float(centre + half)
-    return Estimate(share, low, high)
 
 
 def _checked(

@@ -27,9 +27,9 @@ from backbone.stability import check_lora_stability, check_row_stability
 from backbone.surgery.lora import add_lora
 from backbone.surgery.sites import FoundSite
 from backbone.surgery.weights import move_weights
-from training.lora_targets import choose_graphs
-from training.preparation import prepare_and_quantise
-from training.quantisation import Int8Report, measure_int8
+from training.backbones.lora_targets import choose_graphs
+from training.backbones.preparation import prepare_and_quantise
+from training.backbones.quantisation import Int8Report, measure_int8
 
 
 class Build(NamedTuple):

@@ -16,7 +16,7 @@ from backbone.runtime import Backbone
 from backbone.stability import SAMPLE_TEXTS
 from backbone.surgery.features import add_pooling, expose, keep_outputs, strip_provenance
 from backbone.surgery.sites import find_sites
-from training.packing import DEFAULT, Added, Build, Draft, pack
+from training.backbones.packing import DEFAULT, Added, Build, Draft, pack
 
 Say = Callable[[str], None]
 TOLERANCE = 1e-4  # largest difference to torch that an export may have
@@ -49,7 +49,9 @@ def add_from_folder(
     if not replace:
         check_name_free(root, name, source, build.precision)
     say("loading torch and the model")
-    from training import export  # torch is slow to import: only once the source is known good
+    from training.backbones import (
+        export,  # torch is slow to import: only once the source is known good
+    )
 
     encoder = export.load_encoder(folder)
     say("exporting to ONNX")

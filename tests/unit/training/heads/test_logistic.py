@@ -1,27 +1,69 @@
 import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from training import fit as module
 from training.errors import InvalidData
-from training.fit import (
-    STRENGTHS,
-    TEMPERATURES,
-    LinearFit,
-    Trial,
-    fit_linear,
-    fit_temperature,
-    walk_path,
-)
+from training.examples import of_rows
+from training.heads import Logistic, Problem, fit_head
+from training.heads import logistic as module
+from training.heads.base import Candidate, Fold
+from training.heads.logistic import STRENGTHS
+from training.heads.select import quiet_solvers
+from training.tasks import Classification
+from training.tasks.calibration import TEMPERATURES, fit_temperature
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    weight: Floats
+    bias: Floats
+    temperature: float
+    strength: float
+    log_loss: float
+    folds: int
+    converged: bool
+
+
+def fit_linear(
+    features: Floats,
+    labels: Labels,
+    n_classes: int,
+    *,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> LinearFit:
+    """The whole way: folds, strength, temperature, fit."""
+    problem, folds = problem_of(features, labels, n_classes, seed)
+    fit = fit_head(Logistic(), Classification(), problem, folds, progress)
+    tensors = fit.head.tensors
+    return LinearFit(
+        tensors["head.weight"],
+        tensors["head.bias"],
+        fit.temperature,
+        float(fit.settings["strength"]),
+        fit.loss,
+        fit.folds,
+        fit.head.converged,
+    )
+
+
+def problem_of(
+    features: Floats, labels: Labels, n_classes: int, seed: int
+) -> tuple[Problem, list[Fold]]:
+    examples = of_rows(features, labels)
+    folds = examples.folds([str(label) for label in labels], seed)
+    return examples.problem("class", n_classes, "none", seed), folds
 
 
 def blobs(
@@ -59,22 +101,36 @@ def test_probabilities_are_scikit_learns(n_classes: int) -> None:
     np.testing.assert_allclose(raw, oracle.predict_proba(x), atol=1e-4)
 
 
+@dataclass(frozen=True)
+class Trial:
+    strength: float
+    temperature: float
+    log_loss: float
+
+
 def walk(features: Floats, labels: Labels, n_classes: int, seed: int = 0) -> list[Trial]:
-    x = standardised(features)
-    splits = list(StratifiedKFold(5, shuffle=True, random_state=seed).split(x, labels))
-    with threadpool_limits(1):
-        return walk_path(x, labels, n_classes, splits, None)
+    """Every strength of the grid with its out-of-fold loss."""
+    problem, folds = problem_of(features, labels, n_classes, seed)
+    task, trials = Classification(), []
+    with quiet_solvers():
+        for candidate in Logistic().path(problem, folds, lambda: None):
+            temperature = task.calibrate(candidate.raw, labels)
+            loss = task.losses(candidate.raw, labels, temperature).mean()
+            strength = float(candidate.settings["strength"])
+            trials.append(Trial(strength, temperature, float(loss)))
+    return trials
 
 
 def test_the_path_agrees_with_cold_fits() -> None:
     features, labels = blobs(5, 40, spread=2.5)
     x = standardised(features)
-    splits = list(StratifiedKFold(5, shuffle=True, random_state=3).split(x, labels))
+    _, folds = problem_of(features, labels, 5, seed=3)
     for trial in walk(features, labels, 5, seed=3):
         logits = np.empty((len(labels), 5))
-        for train, held_out in splits:
+        for fold in folds:
             model = LogisticRegression(C=trial.strength, tol=1e-8, max_iter=10_000)
-            logits[held_out] = model.fit(x[train], labels[train]).decision_function(x[held_out])
+            model.fit(x[fold.train], labels[fold.train])
+            logits[fold.held] = model.decision_function(x[fold.held])
         losses = -log_softmax(logits / trial.temperature, axis=1)[np.arange(len(labels)), labels]
         assert trial.log_loss == pytest.approx(losses.mean(), abs=2e-3)
 
@@ -160,10 +216,19 @@ def test_labels_of_chance_leave_a_head_unsure() -> None:
 
 def test_a_clear_rise_ends_the_path() -> None:
     features, labels = blobs(3, 200, spread=6)
-    trials = walk(features, labels, 3)
-    assert tuple(trial.strength for trial in trials) == STRENGTHS[: len(trials)]
-    assert len(trials) < len(STRENGTHS)
-    assert trials[-1].log_loss > min(trial.log_loss for trial in trials)
+    problem, folds = problem_of(features, labels, 3, 0)
+    walked: list[float] = []
+
+    class Watched(Logistic):
+        def path(self, *args: Any) -> Iterator[Candidate]:
+            for candidate in super().path(*args):
+                walked.append(float(candidate.settings["strength"]))
+                yield candidate
+
+    fit = fit_head(Watched(), Classification(), problem, folds)
+    assert tuple(walked) == STRENGTHS[: len(walked)]
+    assert len(walked) < len(STRENGTHS)
+    assert float(fit.settings["strength"]) < walked[-1]
 
 
 def test_equal_features_still_give_a_head() -> None:
@@ -209,17 +274,6 @@ def test_features_that_are_not_finite(value: float) -> None:
     features[3, 2] = value
     with pytest.raises(InvalidData, match="NaN or infinity"):
         fit_linear(features, labels, 2, seed=0)
-
-
-def test_a_class_of_one_row() -> None:
-    with pytest.raises(InvalidData, match="Class number 1 has fewer than two"):
-        fit_linear(np.zeros((4, 2), np.float32), np.array([0, 0, 0, 1]), 2, seed=0)
-
-
-@pytest.mark.parametrize("n_classes", [1, 2])
-def test_labels_outside_the_classes(n_classes: int) -> None:
-    with pytest.raises(ValueError, match="labels must lie in"):
-        fit_linear(np.zeros((6, 2), np.float32), np.arange(6) // 2, n_classes, seed=0)
 
 
 @pytest.mark.parametrize("truth", [0.25, 1.0, 4.0])

@@ -1,4 +1,4 @@
-"""A user's file to labelled rows, with every refusal naming the place.
+"""A user's file to a table of cells, with every refusal naming the place.
 
 CSV and JSON Lines are read with the standard library, not with polars, which refuses the bare quote
 of `a 6" pipe,order`, fills short lines with nulls, turns `true` into "true", and names no line in
@@ -14,62 +14,96 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
-from adapters.manifest import MAX_LABELS, check_label
 from training.errors import InvalidData
 
-DEFAULT_SPLIT_COLUMN = "split"
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Labelled rows in the file's order; `splits` is None where the file has no such column."""
-
-    texts: tuple[str, ...]
-    labels: tuple[str, ...]
-    splits: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
+class Table:
     """A file as read: cells by column, and the number by which the user finds each row."""
 
+    path: Path
     columns: tuple[str, ...]
     cells: Mapping[str, Sequence[object]]
     numbers: Sequence[int]
     unit: str
 
+    def require(self, column: str, flag: str) -> None:
+        """Raises InvalidData, with the `flag` to change, where there is not one such column."""
+        count = self.columns.count(column)
+        if count == 1:
+            return
+        if count > 1:
+            raise InvalidData(f"{self.path} has {count} columns {column!r}. Rename all but one.")
+        there = ", ".join(repr(name) for name in self.columns[:20])
+        # Near enough to be a typo: 'intent', a likely label, is 0.6 near to 'text'.
+        near = difflib.get_close_matches(column, self.columns, n=1, cutoff=0.8)
+        advice = f"Name the right one with {flag}; the first line must be the header."
+        if near:
+            advice = f"Did you mean {flag} {near[0]!r}?"
+        raise InvalidData(f"{self.path} has no column {column!r}; it has {there}. {advice}")
 
-def read_rows(
-    path: str | Path,
-    text_column: str = "text",
-    label_column: str = "label",
-    split_column: str = DEFAULT_SPLIT_COLUMN,
-) -> Rows:
-    """The rows of a CSV, TSV, JSON Lines or Parquet file; raises InvalidData.
+    def parse(self, column: str, parse: Callable[[object], Value]) -> list[Value]:
+        """What `parse` makes of each cell; its ValueErrors become InvalidData with the place.
 
-    Texts stay as they are; labels and splits lose surrounding white space. The split column may be
-    absent, unless it was asked for by another name than the default.
-    """
-    path = Path(path)
+        Empty cells (null, or nothing but white space) are refused.
+        """
+        values: list[Value] = []
+        empty: list[int] = []
+        for number, cell in zip(self.numbers, self.cells[column], strict=True):
+            if cell is None or (isinstance(cell, str) and not cell.strip()):
+                empty.append(number)
+                continue
+            try:
+                values.append(parse(cell))
+            except ValueError as error:
+                raise InvalidData(
+                    f"{self.path}, {self.unit} {number}, column {column!r}: {error}"
+                ) from error
+        if empty:
+            where = self.places(empty)
+            raise InvalidData(
+                f"{self.path}: the {column} is empty in {where}. Fill or remove such rows."
+            )
+        return values
+
+    def texts(self, column: str) -> list[str]:
+        """The column of texts as they are; raises InvalidData."""
+        self.require(column, "--text-column")
+        return self.parse(column, as_text)
+
+    def places(self, numbers: Sequence[int]) -> str:
+        """ "lines 3, 7 and 12 more": the first few places and the count of the rest."""
+        first = ", ".join(str(number) for number in numbers[:5])
+        more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+        return f"{self.unit}{'s' if len(numbers) > 1 else ''} {first}{more}"
+
+
+def read_table(path: Path) -> Table:
+    """The cells of a CSV, TSV, JSON Lines or Parquet file; raises InvalidData."""
     table = _READERS[_suffix(path)](path)
-    if text_column == label_column:
-        raise InvalidData(f"The text and the label cannot both be the column {text_column!r}.")
-    for column, flag in ((text_column, "--text-column"), (label_column, "--label-column")):
-        _require_column(path, table, column, flag)
-    if split_column != DEFAULT_SPLIT_COLUMN or split_column in table.columns:
-        _require_column(path, table, split_column, "--split-column")
     if not table.numbers:
         raise InvalidData(f"{path} has a header and no rows. Add labelled rows.")
-    texts = _strings(path, table, text_column)
-    labels = [label.strip() for label in _strings(path, table, label_column)]
-    _check_labels(path, table, label_column, labels)
-    splits = None
-    if split_column in table.columns:
-        splits = tuple(split.strip() for split in _strings(path, table, split_column))
-    return Rows(tuple(texts), tuple(labels), splits)
+    return table
+
+
+def as_text(cell: object) -> str:
+    """A cell as a string: integers as their digits. Raises ValueError for all else."""
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return str(cell)
+    if not isinstance(cell, str):
+        raise ValueError(f"{cell!r:.40} is a {type(cell).__name__}. Write it as text.")
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        # JSON can spell half a surrogate pair, which no tokenizer and no file can take.
+        raise ValueError("it is not valid Unicode.") from None
+    return cell
 
 
 def _suffix(path: Path) -> str:
@@ -113,7 +147,7 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _read_delimited(path: Path, delimiter: str) -> _Table:
+def _read_delimited(path: Path, delimiter: str) -> Table:
     """A CSV or TSV file: a header, then records, of which a quoted one may span lines."""
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter=delimiter, strict=True)
     records: list[list[str]] = []
@@ -144,7 +178,7 @@ def _read_delimited(path: Path, delimiter: str) -> _Table:
                 f'{len(header)}. A field with {delimiter!r} in it needs "quotes" around it.'
             )
     cells = [[record[i] for record in records[1:]] for i in range(len(header))]
-    return _Table(header, dict(zip(header, cells, strict=True)), numbers[1:], "line")
+    return Table(path, header, dict(zip(header, cells, strict=True)), numbers[1:], "line")
 
 
 def _other_separator(header: str) -> str | None:
@@ -152,7 +186,7 @@ def _other_separator(header: str) -> str | None:
     return next((separator for separator in ";\t|" if separator in header), None)
 
 
-def _read_json_lines(path: Path) -> _Table:
+def _read_json_lines(path: Path) -> Table:
     """A file of one JSON object a line; blank lines are skipped. A missing key reads as null."""
     objects: list[dict[str, object]] = []
     numbers: list[int] = []
@@ -163,7 +197,7 @@ def _read_json_lines(path: Path) -> _Table:
             numbers.append(number)
     columns = tuple(dict.fromkeys(key for row in objects for key in row))
     cells = {column: [row.get(column) for row in objects] for column in columns}
-    return _Table(columns, cells, numbers, "line")
+    return Table(path, columns, cells, numbers, "line")
 
 
 def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
@@ -181,96 +215,19 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
     return value
 
 
-def _read_parquet(path: Path) -> _Table:
+def _read_parquet(path: Path) -> Table:
     try:
         frame = pl.read_parquet(io.BytesIO(_read_bytes(path)))
         cells = frame.to_dict(as_series=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InvalidData(f"{path} is not a whole Parquet file. Write it again.") from error
-    return _Table(tuple(frame.columns), cells, range(1, frame.height + 1), "row")
+    return Table(path, tuple(frame.columns), cells, range(1, frame.height + 1), "row")
 
 
-_READERS: dict[str, Callable[[Path], _Table]] = {
+_READERS: dict[str, Callable[[Path], Table]] = {
     ".csv": partial(_read_delimited, delimiter=","),
     ".tsv": partial(_read_delimited, delimiter="\t"),
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".parquet": _read_parquet,
 }
-
-
-def _require_column(path: Path, table: _Table, column: str, flag: str) -> None:
-    count = table.columns.count(column)
-    if count == 1:
-        return
-    if count > 1:
-        raise InvalidData(f"{path} has {count} columns {column!r}. Rename all but one.")
-    there = ", ".join(repr(name) for name in table.columns[:20])
-    # Near enough to be a typo: 'intent', a likely label, is 0.6 near to 'text'.
-    near = difflib.get_close_matches(column, table.columns, n=1, cutoff=0.8)
-    advice = f"Name the right one with {flag}; the first line must be the header."
-    if near:
-        advice = f"Did you mean {flag} {near[0]!r}?"
-    raise InvalidData(f"{path} has no column {column!r}; it has {there}. {advice}")
-
-
-def _strings(path: Path, table: _Table, column: str) -> list[str]:
-    """One column as strings: integers as their digits, all else that is no text refused."""
-    strings: list[str] = []
-    empty: list[int] = []
-    for number, value in zip(table.numbers, table.cells[column], strict=True):
-        if value is None or (isinstance(value, str) and not value.strip()):
-            empty.append(number)
-        elif isinstance(value, str):
-            strings.append(value)
-        elif isinstance(value, int) and not isinstance(value, bool):
-            strings.append(str(value))
-        else:
-            raise InvalidData(
-                f"{path}, {table.unit} {number}: the {column} {value!r:.40} is a "
-                f"{type(value).__name__}. Write it as text."
-            )
-    if empty:
-        where = _places(table.unit, empty)
-        raise InvalidData(f"{path}: the {column} is empty in {where}. Fill or remove such rows.")
-    _check_unicode(path, table, column, strings)
-    return strings
-
-
-def _check_unicode(path: Path, table: _Table, column: str, strings: Sequence[str]) -> None:
-    """JSON can spell half a surrogate pair, which no tokenizer and no file can take."""
-    bad = [n for n, s in zip(table.numbers, strings, strict=True) if not _encodes(s)]
-    if bad:
-        where = _places(table.unit, bad)
-        raise InvalidData(f"{path}: the {column} is not valid Unicode in {where}.")
-
-
-def _encodes(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _check_labels(path: Path, table: _Table, column: str, labels: Sequence[str]) -> None:
-    distinct = dict(zip(reversed(labels), reversed(table.numbers), strict=True))
-    for label, number in reversed(distinct.items()):
-        try:
-            check_label(label)
-        except ValueError as error:
-            raise InvalidData(
-                f"{path}, {table.unit} {number}: {error}. Is {column!r} the right column?"
-            ) from error
-    if len(distinct) > MAX_LABELS:
-        raise InvalidData(
-            f"{path}: the column {column!r} holds {len(distinct):,} different labels; "
-            f"{MAX_LABELS:,} are allowed. Is it the right column?"
-        )
-
-
-def _places(unit: str, numbers: Sequence[int]) -> str:
-    """ "lines 3, 7 and 12 more": the first few places and the count of the rest."""
-    first = ", ".join(str(number) for number in numbers[:5])
-    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
-    return f"{unit}{'s' if len(numbers) > 1 else ''} {first}{more}"

@@ -7,10 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.manifest import check_label
-from training.data import Rows, read_rows
+from training.data.rows import Columns, Rows, read_rows
 from training.errors import InvalidData
+from training.tasks import TASKS
 
 TRICKY = ["NA", "null", "None", "007", "nan", "true", "1.0", "-", "NULL"]
+
+
+def read(path: Path, columns: Columns | None = None) -> Rows[str]:
+    return read_rows(path, columns or Columns(), TASKS["classification"])
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -34,12 +39,12 @@ def write_as(folder: Path, suffix: str, table: dict[str, list[str]]) -> Path:
 def test_every_format_reads_the_same_rows(tmp_path: Path, suffix: str) -> None:
     table = {"text": ['say "hi", you', "two\nlines"], "label": ["a", "b"], "split": ["x", "y"]}
     path = write_as(tmp_path, suffix.lower(), table).rename(tmp_path / f"data{suffix}")
-    assert read_rows(path) == Rows(('say "hi", you', "two\nlines"), ("a", "b"), ("x", "y"))
+    assert read(path) == Rows(('say "hi", you', "two\nlines"), ("a", "b"), ("x", "y"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_nothing_is_inferred_from_a_value(tmp_path: Path, suffix: str) -> None:
-    rows = read_rows(write_as(tmp_path, suffix, {"text": TRICKY, "label": TRICKY}))
+    rows = read(write_as(tmp_path, suffix, {"text": TRICKY, "label": TRICKY}))
     assert rows == Rows(tuple(TRICKY), tuple(TRICKY), None)
 
 
@@ -47,37 +52,37 @@ def test_integers_become_their_digits(tmp_path: Path) -> None:
     parquet = tmp_path / "rows.parquet"
     pl.DataFrame({"text": ["a", "b"], "label": [1, -2]}).write_parquet(parquet)
     lines = write(tmp_path / "rows.jsonl", '{"text":"a","label":1}\n{"text":"b","label":"x"}\n')
-    assert read_rows(parquet).labels == ("1", "-2")
-    assert read_rows(lines).labels == ("1", "x")
+    assert read(parquet).targets == ("1", "-2")
+    assert read(lines).targets == ("1", "x")
 
 
 def test_categories_of_parquet_are_labels(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     frame = pl.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
     frame.with_columns(pl.col("label").cast(pl.Categorical)).write_parquet(path)
-    assert read_rows(path).labels == ("x", "y")
+    assert read(path).targets == ("x", "y")
 
 
 def test_labels_and_splits_are_stripped_and_texts_are_not(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", "text,label,split\n a , x ,\ttrain\n")
-    assert read_rows(path) == Rows((" a ",), ("x",), ("train",))
+    assert read(path) == Rows((" a ",), ("x",), ("train",))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_the_marked_encodings_read_alike(tmp_path: Path, encoding: str) -> None:
     path = write(tmp_path / "rows.csv", "text,label\ncafé ☕,ja\n".encode(encoding))
-    assert read_rows(path) == Rows(("café ☕",), ("ja",), None)
+    assert read(path) == Rows(("café ☕",), ("ja",), None)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_line_ends_and_blank_lines(tmp_path: Path, end: str) -> None:
     path = write(tmp_path / "rows.csv", end.join(["text,label", "a,x", "", "b,y", ""]))
-    assert read_rows(path) == Rows(("a", "b"), ("x", "y"), None)
+    assert read(path) == Rows(("a", "b"), ("x", "y"), None)
 
 
 def test_a_bare_quote_inside_a_field_is_text(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", 'text,label\na 6" pipe,order\nb,other\n')
-    assert read_rows(path).texts == ('a 6" pipe', "b")
+    assert read(path).texts == ('a 6" pipe', "b")
 
 
 def test_semicolons_are_recognised_before_the_commas_inside_texts_are_counted(
@@ -85,27 +90,27 @@ def test_semicolons_are_recognised_before_the_commas_inside_texts_are_counted(
 ) -> None:
     path = write(tmp_path / "rows.csv", "text;label\nhello, you;greeting\n")
     with pytest.raises(InvalidData, match="separator seems to be ';'"):
-        read_rows(path)
+        read(path)
 
 
 @pytest.mark.parametrize("label", ["a\u2028b", "a\u2029b", "a\x1bb", "a" * 201])
 def test_what_training_takes_as_a_label_an_adapter_may_have(tmp_path: Path, label: str) -> None:
     path = write(tmp_path / "rows.jsonl", json.dumps({"text": "a", "label": label}))
-    with pytest.raises(InvalidData, match="line 1: the label 'a"):
-        read_rows(path)
+    with pytest.raises(InvalidData, match="line 1, column 'label': the label 'a"):
+        read(path)
     with pytest.raises(ValueError, match="the label 'a"):
         check_label(label)
 
 
 def test_other_columns_can_be_named_and_the_rest_ignored(tmp_path: Path) -> None:
     line = '{"q": "a", "intent": "x", "fold": "1", "score": null, "more": [1]}\n'
-    rows = read_rows(write(tmp_path / "r.jsonl", line), "q", "intent", "fold")
+    rows = read(write(tmp_path / "r.jsonl", line), Columns("q", "intent", "fold"))
     assert rows == Rows(("a",), ("x",), ("1",))
 
 
 def test_a_json_string_may_hold_a_line_separator(tmp_path: Path) -> None:
     line = json.dumps({"text": "a\u2028b", "label": "x"}, ensure_ascii=False)
-    assert read_rows(write(tmp_path / "r.jsonl", line)).texts == ("a\u2028b",)
+    assert read(write(tmp_path / "r.jsonl", line)).texts == ("a\u2028b",)
 
 
 @given(
@@ -119,4 +124,4 @@ def test_json_lines_keep_any_text(
     path = tmp_path_factory.mktemp("any") / "rows.jsonl"
     lines = [json.dumps({"text": text, "label": "x"}, ensure_ascii=False) for text in texts]
     write(path, "\n".join(lines))
-    assert read_rows(path).texts == tuple(texts)
+    assert read(path).texts == tuple(texts)

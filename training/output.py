@@ -1,28 +1,10 @@
-"""What a user names: the columns and splits of a data file, and where a result goes."""
+"""Where a result goes."""
 
-import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
-from training.data import Rows, read_rows
 from training.errors import TrainingError
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Names of columns, and of the splits within the split column."""
-
-    text: str = "text"
-    label: str = "label"
-    split: str = "split"
-    train: str = "train"
-    test: str = "test"
-
-    def read(self, path: Path) -> Rows:
-        """The file's rows. Raises InvalidData."""
-        return read_rows(path, self.text, self.label, self.split)
 
 
 def check_output(path: Path, *inputs: Path) -> None:
@@ -52,14 +34,3 @@ def _mode(path: Path) -> int:
         return stat.S_IFREG
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def fingerprint(rows: Rows) -> str:
-    """The sha256 of texts, labels and splits in their order: equal data, equal fingerprint."""
-    digest = hashlib.sha256()
-    for column in (rows.texts, rows.labels, rows.splits or ()):
-        for value in column:
-            content = value.encode()
-            digest.update(len(content).to_bytes(8, "little") + content)
-        digest.update(b"\xff" * 8)
-    return digest.hexdigest()

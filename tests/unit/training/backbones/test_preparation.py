@@ -14,10 +14,10 @@ from backbone.stability import SAMPLE_TEXTS
 from backbone.surgery.int8 import quantise
 from backbone.surgery.smoothing import smooth, smoothed
 from tests.tiny import change_weight, with_gelu, write_tiny_model
-from training import packing
-from training.backbones import OnnxOptions, add_from_onnx
-from training.packing import Build
-from training.preparation import Preparation, best_preparation, prepare_and_quantise
+from training.backbones import packing
+from training.backbones.add import OnnxOptions, add_from_onnx
+from training.backbones.packing import Build
+from training.backbones.preparation import Preparation, best_preparation, prepare_and_quantise
 
 Matrix = NDArray[np.float32]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.baselines import majority_baseline, tfidf_baseline
+from training.measures.baselines import majority_baseline, tfidf_baseline
 
 TEXTS = ["lost my card", "card is lost", "top up failed", "the top up did not work"] * 3
 LABELS = np.array([0, 0, 2, 2] * 3)

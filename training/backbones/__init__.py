@@ -1,0 +1,1 @@
+"""A source to a backbone folder: export, precision, graphs that take LoRA, proofs."""

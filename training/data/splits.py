@@ -1,0 +1,158 @@
+"""Which rows train and which test, and what the two have in common that they should not."""
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.rows import Rows
+from training.errors import InvalidData, named_counts
+from training.tasks.base import Task
+
+TEST_SHARE = 0.2
+EXAMPLES = 5
+Target = TypeVar("Target")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Indices into the rows, ascending; `given` says that the data brought the split."""
+
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """What makes the test easier than it looks, and what no model can learn.
+
+    `count` test rows have a text that training holds too; `conflicts` texts of training have more
+    than one target.
+    """
+
+    count: int
+    examples: tuple[str, ...]
+    conflicts: int
+    conflict_examples: tuple[str, ...]
+
+
+def normalise(text: str) -> str:
+    """The text without the differences that make no other text.
+
+    Unicode NFKC, case folded, white space collapsed, punctuation stripped from both ends. A text of
+    nothing but punctuation keeps it.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    collapsed = " ".join(folded.split())
+    start, end = 0, len(collapsed)
+    while start < end and _is_edge(collapsed[start]):
+        start += 1
+    while start < end and _is_edge(collapsed[end - 1]):
+        end -= 1
+    return collapsed[start:end] or collapsed
+
+
+def _is_edge(character: str) -> bool:
+    return character == " " or unicodedata.category(character).startswith("P")
+
+
+def split_rows(
+    rows: Rows[Target],
+    task: Task[Target],
+    *,
+    train_split: str = "train",
+    test_split: str = "test",
+    seed: int,
+) -> Split:
+    """The split that the data brings, else a stratified fifth held out; raises InvalidData.
+
+    Our own keeps rows of one normalised text together and two training rows a stratum.
+    """
+    if rows.splits is None:
+        task.check_all(rows.targets)
+        split = _own_split(rows.texts, task.strata(rows.targets), seed)
+    else:
+        split = _given_split(rows.splits, train_split, test_split)
+    task.check(rows.pick(split.train)[1], rows.pick(split.test)[1])
+    return split
+
+
+def find_leaks(rows: Rows[Target], split: Split) -> Leaks:
+    """Texts that train and test share, and training texts of several targets, after `normalise`."""
+    targets_of: dict[str, dict[Target, None]] = defaultdict(dict)
+    for i in split.train:
+        targets_of[normalise(rows.texts[i])][rows.targets[i]] = None
+    shared = [rows.texts[i] for i in split.test if normalise(rows.texts[i]) in targets_of]
+    conflicts = [text for text, targets in targets_of.items() if len(targets) > 1]
+    return Leaks(
+        count=len(shared),
+        examples=tuple(dict.fromkeys(shared))[:EXAMPLES],
+        conflicts=len(conflicts),
+        conflict_examples=tuple(conflicts[:EXAMPLES]),
+    )
+
+
+def _given_split(splits: Sequence[str], train_split: str, test_split: str) -> Split:
+    """The rows of the named values; both must occur, since no head goes out unmeasured."""
+    if train_split == test_split:
+        raise InvalidData(f"Training and test cannot both be the split {train_split!r}.")
+    there = Counter(splits)
+    for name, flag in ((train_split, "--train-split"), (test_split, "--test-split")):
+        if name not in there:
+            raise InvalidData(
+                f"No row is in the split {name!r}; the column holds "
+                f"{named_counts(there.items())}. Name the right one with {flag}, or remove the "
+                "column to have a fifth held out."
+            )
+    values = np.asarray(splits)
+    return Split(
+        np.flatnonzero(values == train_split), np.flatnonzero(values == test_split), given=True
+    )
+
+
+def _own_split(texts: Sequence[str], strata: Sequence[str], seed: int) -> Split:
+    """Hold out a fifth of each stratum, whole groups of equal texts at a time."""
+    counts = Counter(strata)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, text in enumerate(texts):
+        groups[normalise(text)].append(i)
+    by_stratum: dict[str, list[list[int]]] = defaultdict(list)
+    for group in groups.values():
+        by_stratum[strata[group[0]]].append(group)
+    generator = np.random.default_rng(seed)
+    remaining = counts.copy()
+    test: list[int] = []
+    for name in sorted(by_stratum):
+        test += _hold_out(strata, by_stratum[name], counts[name], remaining, generator)
+    if not test:
+        raise InvalidData(
+            "No row can be held out for the test: all rows of each label are the same text. "
+            "Add different texts."
+        )
+    train = np.setdiff1d(np.arange(len(texts)), test)
+    return Split(train, np.sort(np.asarray(test)), given=False)
+
+
+def _hold_out(
+    strata: Sequence[str],
+    groups: Sequence[list[int]],
+    rows_of_stratum: int,
+    remaining: Counter[str],
+    generator: np.random.Generator,
+) -> list[int]:
+    """Test rows of one stratum, drawn by whole groups; lowers `remaining` by what it takes."""
+    target = max(1, round(TEST_SHARE * rows_of_stratum))
+    taken: list[int] = []
+    for g in generator.permutation(len(groups)):
+        inside = Counter(strata[i] for i in groups[g])
+        fits = len(taken) + inside.total() <= target
+        # A group may hold other strata's rows too (conflicting labels): they need theirs as well.
+        if fits and all(remaining[name] - n >= 2 for name, n in inside.items()):
+            taken += groups[g]
+            remaining.subtract(inside)
+    return taken

@@ -1,0 +1,36 @@
+"""Folds of cross-validation over rows, whatever vectors are made of them."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from training.heads.base import Fold
+
+MAX_FOLDS = 5
+NO_ROW = -1  # of vectors that no row of the data stands behind, such as a label's name
+
+
+def make_folds(
+    strata: Sequence[str],
+    rows: NDArray[np.int64],
+    judged: NDArray[np.bool_],
+    seed: int,
+) -> list[Fold]:
+    """Folds over the rows 0..len(strata)-1, each with its part of every stratum.
+
+    `rows` [m] says which row a vector is of: all of a row's vectors stand on one side of a fold.
+    Vectors of `NO_ROW` always teach. Only `judged` [m] ones are held out.
+    """
+    counts = Counter(strata)
+    # A stratum of one row cannot be on both sides: such rows are spread together.
+    names = [name if counts[name] > 1 else "" for name in strata]
+    n_folds = min(MAX_FOLDS, max(2, min(Counter(names).values())))
+    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    folds = []
+    for _, held_rows in splitter.split(np.zeros(len(names)), names):
+        is_held = np.isin(rows, held_rows)
+        folds.append(Fold(np.flatnonzero(~is_held), np.flatnonzero(is_held & judged)))
+    return folds

@@ -1,0 +1,127 @@
+"""A linear head by logistic regression: multinomial for classes, one a label for labels."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from training.heads.base import (
+    Candidate,
+    FittedHead,
+    Floats,
+    Fold,
+    MethodName,
+    Problem,
+    Settings,
+    Standard,
+    Tick,
+)
+from training.tasks.base import CLASS, LABELS, Kind
+
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+# The gradient that a step along the path starts from shrinks as 1 / strength: a tolerance that does
+# not (scikit-learn's 1e-4, say) calls the previous strength's solution converged at once.
+PATH_TOLERANCE = 3e-4
+FINAL_TOLERANCE = 1e-7
+MAX_ITERATIONS = 10_000
+
+
+class Logistic:
+    """Settings: `strength`, the inverse of the penalty on standardised vectors."""
+
+    NAME: ClassVar[MethodName] = "logistic"
+    KINDS: ClassVar[frozenset[Kind]] = frozenset({CLASS, LABELS})
+
+    def candidates(self, problem: Problem) -> int:  # noqa: ARG002  # the same for all
+        """One a strength."""
+        return len(STRENGTHS)
+
+    def path(self, problem: Problem, folds: Sequence[Fold], tick: Tick) -> Iterator[Candidate]:
+        """From weak to strong, each fit starting from the previous strength's."""
+        x = Standard.of(problem.x).x
+        models = [_Model(problem, warm_start=True) for _ in folds]
+
+        def fit_fold(model: "_Model", fold: Fold, strength: float) -> Floats:
+            weight, bias = model.fit(
+                x[fold.train], problem.take(fold.train), strength, PATH_TOLERANCE / strength
+            )
+            logits: Floats = x[fold.held] @ weight.T + bias
+            return logits
+
+        with ThreadPoolExecutor(min(len(folds), len(os.sched_getaffinity(0)))) as pool:
+            for strength in STRENGTHS:
+                fits = [
+                    pool.submit(fit_fold, model, fold, strength)
+                    for model, fold in zip(models, folds, strict=True)
+                ]
+                raw = np.full((len(x), problem.n_outputs), np.nan)
+                for fold, fit in zip(folds, fits, strict=True):
+                    raw[fold.held] = fit.result()
+                    tick()
+                yield Candidate({"strength": strength}, raw)
+
+    def fit(self, problem: Problem, settings: Settings) -> FittedHead:
+        """From zero: no trace of the path."""
+        standard = Standard.of(problem.x)
+        model = _Model(problem, warm_start=False)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            weight, bias = model.fit(
+                standard.x, problem, float(settings["strength"]), FINAL_TOLERANCE
+            )
+        converged = not any(issubclass(each.category, ConvergenceWarning) for each in caught)
+        weights, biases = standard.unscaled(weight, bias)
+        return FittedHead(
+            "linear", {"head.weight": weights, "head.bias": biases}, converged=converged
+        )
+
+
+class _Model:
+    """scikit-learn's model of all classes, or one of each label."""
+
+    def __init__(self, problem: Problem, warm_start: bool) -> None:
+        self._kind = problem.kind
+        self._n_outputs = problem.n_outputs
+        n_models = 1 if problem.kind == CLASS else problem.n_outputs
+        self._models = [
+            LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=warm_start)
+            for _ in range(n_models)
+        ]
+
+    def fit(
+        self, x: Floats, problem: Problem, strength: float, tolerance: float
+    ) -> tuple[Floats, Floats]:
+        """Weight [C, d] and bias [C]."""
+        for model in self._models:
+            model.set_params(C=strength, tol=tolerance)
+        return (self._fit_classes if self._kind == CLASS else self._fit_labels)(x, problem)
+
+    def _fit_classes(self, x: Floats, problem: Problem) -> tuple[Floats, Floats]:
+        """Two classes, which scikit-learn fits as one row, become two.
+
+        sigmoid(z) = softmax(-z/2, z/2): the probabilities are the same.
+        """
+        (model,) = self._models
+        model.fit(x, problem.y, sample_weight=problem.weights)
+        weight, bias = model.coef_, model.intercept_
+        if len(weight) == 1:
+            return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        return weight.copy(), bias.copy()
+
+    def _fit_labels(self, x: Floats, problem: Problem) -> tuple[Floats, Floats]:
+        weight = np.zeros((self._n_outputs, x.shape[1]))
+        bias = np.zeros(self._n_outputs)
+        for label, model in enumerate(self._models):
+            applies = problem.y[:, label] > 0
+            positive = int(applies.sum())
+            if 0 < positive < len(applies):
+                model.fit(x, applies, sample_weight=problem.weights)
+                weight[label], bias[label] = model.coef_[0], model.intercept_[0]
+            else:  # a fold without one side: its share, short of certainty
+                bias[label] = np.log((positive + 0.5) / (len(applies) - positive + 0.5))
+        return weight, bias

@@ -1,0 +1,59 @@
+"""How to train: everything that is decided beside the data and the backbone."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adapters.manifest import TaskName
+from training.errors import InvalidRecipe
+from training.heads import METHODS, MethodName
+from training.tasks import TASKS
+from training.tasks.base import VALUES
+
+MAX_SEED = 2**32 - 1  # as scikit-learn takes them
+Names = Literal["auto", "yes", "no"]
+ClassWeights = Literal["none", "balanced"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Recipe(_Part):
+    """One training's settings. The same recipe, data, seed and backbone give the same file.
+
+    `head` None is the task's usual one. `names` says whether labels' names, encoded, stand among
+    the training rows: "auto" tries it where rows are few.
+    """
+
+    task: TaskName = "classification"
+    head: MethodName | None = None
+    weights: ClassWeights = "none"
+    names: Names = "auto"
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+
+    @property
+    def method(self) -> MethodName:
+        """How the head is fitted."""
+        usual: MethodName = "ridge" if TASKS[self.task].KIND == VALUES else "logistic"
+        return self.head or usual
+
+    @model_validator(mode="after")
+    def _check_head(self) -> "Recipe":
+        kind = TASKS[self.task].KIND
+        if kind not in METHODS[self.method].KINDS:
+            known = ", ".join(name for name, each in METHODS.items() if kind in each.KINDS)
+            raise ValueError(f"a {self.method} head cannot do {self.task}; it is done by {known}")
+        return self
+
+
+def make_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """A recipe from what a user gave. Raises InvalidRecipe, which names the setting."""
+    try:
+        return Recipe.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise InvalidRecipe(f"{where}: {reason}" if where else reason) from error

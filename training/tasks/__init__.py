@@ -1,0 +1,11 @@
+"""The catalogue of tasks that training knows."""
+
+from typing import Any
+
+from adapters.manifest import TaskName
+from training.tasks.base import CLASS, LABELS, VALUES, Scored, Task
+from training.tasks.classification import Classification
+
+TASKS: dict[TaskName, Task[Any]] = {"classification": Classification()}
+
+__all__ = ["CLASS", "LABELS", "TASKS", "VALUES", "Classification", "Scored", "Task"]

@@ -1,0 +1,159 @@
+"""Classification: exactly one label fits a row."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from adapters.answers import rank
+from adapters.manifest import MAX_LABELS, Manifest, TaskName, check_label
+from backbone import Spans
+from training.data.tables import Table, as_text
+from training.errors import InvalidData, named_counts
+from training.measures.baselines import majority_baseline, tfidf_baseline
+from training.measures.classes import measure
+from training.tasks.base import CLASS, Floats, Kind, Measures, Scored
+from training.tasks.calibration import fit_temperature
+
+Integers = NDArray[np.int64]
+
+
+class Classification:
+    """A target is a label. The loss is the log loss."""
+
+    NAME: ClassVar[TaskName] = "classification"
+    KIND: ClassVar[Kind] = CLASS
+    PER_TOKEN: ClassVar[bool] = False
+
+    def read(self, table: Table, text: str, label: str) -> tuple[list[str], list[str]]:
+        """Labels lose surrounding white space; integers are their digits. Raises InvalidData."""
+        texts = table.texts(text)
+        table.require(label, "--label-column")
+        labels = table.parse(label, _label)
+        check_number_of_labels(table, label, len(set(labels)))
+        return texts, labels
+
+    def strata(self, targets: Sequence[str]) -> list[str]:
+        """The labels themselves."""
+        return list(targets)
+
+    def check_all(self, targets: Sequence[str]) -> None:
+        """Two labels with three rows each."""
+        counts = Counter(targets)
+        if len(counts) < 2:
+            raise InvalidData(
+                f"All rows have the label {targets[0]!r}. Training needs at least two labels."
+            )
+        _refuse_small(counts, 3, "rows, and three are needed to hold one out")
+
+    def check(self, train: Sequence[str], test: Sequence[str]) -> None:
+        """Two labels, two training rows each, and none that the test alone has."""
+        seen = Counter(train)
+        if len(seen) < 2:
+            raise InvalidData(
+                f"All training rows have the label {next(iter(seen))!r}. At least two are needed."
+            )
+        _refuse_small(seen, 2, "training rows, and two are needed")
+        if unseen := Counter(label for label in test if label not in seen):
+            raise InvalidData(
+                f"Training never sees labels that the test asks for: "
+                f"{named_counts(unseen.items())}. Add training rows for them, or remove them from "
+                "the test."
+            )
+
+    def check_known(self, targets: Sequence[str], labels: Sequence[str]) -> None:
+        """Each is one of the labels."""
+        if unknown := Counter(target for target in targets if target not in set(labels)):
+            raise InvalidData(
+                "The test has labels that the adapter does not know: "
+                f"{named_counts(unknown.items())}."
+            )
+
+    def labels(self, train: Sequence[str]) -> tuple[str, ...]:
+        """Each label once, sorted."""
+        return tuple(sorted(set(train)))
+
+    def encode(
+        self,
+        targets: Sequence[str],
+        labels: Sequence[str],
+        tokens: Sequence[Spans] | None = None,  # noqa: ARG002  # a label is of the whole row
+    ) -> Integers:
+        """Label numbers [n]; -1 for what is no label."""
+        known = {label: number for number, label in enumerate(labels)}
+        return np.array([known.get(target, -1) for target in targets], dtype=np.int64)
+
+    def losses(self, raw: Floats, y: Integers, temperature: float) -> Floats:
+        """Log losses [m] in nats."""
+        losses: Floats = -log_softmax(raw / temperature, axis=1)[np.arange(len(y)), y]
+        return losses
+
+    def calibrate(self, raw: Floats, y: Integers) -> float:
+        """By `fit_temperature`."""
+        return fit_temperature(raw, y)
+
+    def thresholds(self, raw: Floats, y: Integers, temperature: float) -> None:
+        """None: the most probable label is the answer."""
+
+    def counts(self, y: Integers) -> tuple[int, ...]:
+        """Rows of each label."""
+        return tuple(int(count) for count in np.bincount(y))
+
+    def measure(
+        self, scored: Scored, targets: Sequence[str], manifest: Manifest, seed: int
+    ) -> Measures:
+        """Accuracy, macro F1, log loss and calibration error."""
+        scores = np.stack(scored.scores)
+        return measure(scores, self.encode(targets, manifest.labels), seed=seed)
+
+    def baselines(
+        self,
+        train: tuple[Sequence[str], Sequence[str]],
+        test: tuple[Sequence[str], Sequence[str]],
+        labels: Sequence[str],
+        seed: int,
+    ) -> Mapping[str, Measures]:
+        """The most frequent label, and logistic regression on TF-IDF."""
+        known = [place for place, label in enumerate(train[1]) if label in set(labels)]
+        texts = [train[0][place] for place in known]
+        y = self.encode([train[1][place] for place in known], labels)
+        truth = self.encode(test[1], labels)
+        found: dict[str, Measures] = {}
+        if len(y):
+            majority = majority_baseline(y, truth, len(labels))
+            found["majority"] = measure(majority, truth, seed=seed)
+        if len(np.unique(y)) > 1:
+            tfidf = tfidf_baseline(texts, y, test[0], len(labels), seed)
+            found["tfidf"] = measure(tfidf, truth, seed=seed)
+        return found
+
+    def predictions(self, scored: Scored, manifest: Manifest) -> list[dict[str, Any]]:
+        """`{"label", "score"}` a row."""
+        best = [rank(manifest.labels, scores, 1)[0] for scores in scored.scores]
+        return [{"label": label, "score": score} for label, score in best]
+
+
+def check_number_of_labels(table: Table, column: str, n_labels: int) -> None:
+    """Raises InvalidData for more than an adapter can have."""
+    if n_labels > MAX_LABELS:
+        raise InvalidData(
+            f"{table.path}: the column {column!r} holds {n_labels:,} different labels; "
+            f"{MAX_LABELS:,} are allowed. Is it the right column?"
+        )
+
+
+def _refuse_small(counts: Counter[str], least: int, needed: str) -> None:
+    if small := [(label, n) for label, n in counts.items() if n < least]:
+        raise InvalidData(
+            f"Labels with too few {needed}: {named_counts(small)}. Add rows, or remove the label."
+        )
+
+
+def _label(cell: object) -> str:
+    try:
+        return check_label(as_text(cell).strip())
+    except ValueError as error:
+        raise ValueError(f"{error}. Is it the right column?") from error
