@@ -35,6 +35,20 @@ class Lora:
     rank: int
     sites: Mapping[str, LoraSite]
 
+    @property
+    def settings(self) -> LoraSettings:
+        """What a manifest says of it."""
+        return LoraSettings(rank=self.rank, sites=tuple(self.sites))
+
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The tensors of an adapter file."""
+        pairs = {site: (each.a, each.b) for site, each in self.sites.items()}
+        return {
+            name: value
+            for site, values in pairs.items()
+            for name, value in zip(_names(site), values, strict=True)
+        }
+
 
 def lora_tensors(settings: LoraSettings | None) -> frozenset[str]:
     """The names of the tensors that a file with these settings has."""
@@ -60,6 +74,13 @@ def build_lora(
         a, b = (tensors[name] for name in _names(site))
         sites[site] = LoraSite(a, b)
     return Lora(_digest(sites), settings.rank, sites)
+
+
+def make_lora(factors: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Lora:
+    """LoRA of site to (a [rank, in], b [rank, out]), all of one rank, the scaling folded in."""
+    sites = {site: LoraSite(*factors[site]) for site in sorted(factors)}
+    (rank,) = {len(site.a) for site in sites.values()}
+    return Lora(_digest(sites), rank, sites)
 
 
 def check_lora(lora: Lora, sites: Mapping[str, tuple[int, int]]) -> None:

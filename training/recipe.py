@@ -1,12 +1,13 @@
 """How to train: everything that is decided beside the data and the backbone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.manifest import TaskName
 from training.errors import InvalidRecipe
+from training.finetune.settings import LoraRecipe
 from training.heads import METHODS, MethodName
 from training.tasks import TASKS
 from training.tasks.base import VALUES
@@ -31,6 +32,7 @@ class Recipe(_Part):
     head: MethodName | None = None
     weights: ClassWeights = "none"
     names: Names = "auto"
+    lora: LoraRecipe | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
     @property
@@ -45,13 +47,29 @@ class Recipe(_Part):
         if kind not in METHODS[self.method].KINDS:
             known = ", ".join(name for name, each in METHODS.items() if kind in each.KINDS)
             raise ValueError(f"a {self.method} head cannot do {self.task}; it is done by {known}")
+        if self.lora and self.lora.contrastive and self.task != "classification":
+            raise ValueError(f"lora.contrastive: {self.task} has no classes of rows to contrast")
         return self
 
 
-def make_recipe(settings: Mapping[str, Any]) -> Recipe:
-    """A recipe from what a user gave. Raises InvalidRecipe, which names the setting."""
+def make_recipe(settings: Mapping[str, Any], changes: Sequence[str] = ()) -> Recipe:
+    """A recipe from what a user gave; `changes` are NAME=VALUE, dots for parts ("lora.rank=4").
+
+    Raises:
+        InvalidRecipe: with the setting's name.
+    """
+    content = dict(settings)
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise InvalidRecipe(f"{change!r} must be NAME=VALUE, such as lora.rank=4")
+        part, dot, inner = name.strip().partition(".")
+        if dot:
+            content[part] = {**(content.get(part) or {}), inner: value.strip()}
+        else:
+            content[part] = value.strip()
     try:
-        return Recipe.model_validate(dict(settings))
+        return Recipe.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -1,7 +1,7 @@
 """Labelled rows to an adapter: read, split, featurise, fit, measure, write; top to bottom."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,24 @@ from adapters.adapter import build_adapter
 from adapters.manifest import Calibration, Manifest, Training
 from adapters.scoring import build_scorer
 from backbone import Backbone
-from training.data.rows import Columns, read_rows
+from training.data.rows import Columns, Rows, read_rows
 from training.data.splits import Leaks, Split, find_leaks, split_rows
 from training.evaluate import measure_adapter, score_texts
-from training.examples import Examples, name_as_text, of_rows, of_tokens
-from training.features import POOLED, TOKENS, Encoded, FeatureCache, Progress, encode_texts
-from training.heads import METHODS, Fit, fit_head
-from training.heads.folds import NO_ROW
+from training.features import POOLED, TOKENS, FeatureCache
+from training.fitting import (
+    Fitted,
+    Stage,
+    TrainingRows,
+    Workshop,
+    fit_frozen,
+    fit_with_lora,
+    usual_names,
+)
 from training.recipe import Recipe
-from training.tasks import TASKS, Task
+from training.run import Run
+from training.tasks import TASKS
 
 _GOLDEN_ROWS = 4
-_FEW_ROWS = 20  # a label: where its name, as one row more, can make a difference
-
-Stage = Callable[[str], Progress]  # a stage's name to its progress reporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,19 @@ class Trained:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Folders of a training, where there are some.
+
+    `run` takes curves and checkpoints (and is made), with `resume` it is gone on with; `weights`
+    is the torch model that the backbone was made of, where that is not found by itself.
+    """
+
+    run: Path | None = None
+    resume: bool = False
+    weights: Path | None = None
+
+
 def train_adapter(
     data: Path,
     columns: Columns,
@@ -46,6 +63,7 @@ def train_adapter(
     cache: FeatureCache,
     recipe: Recipe,
     stage: Stage,
+    places: Places = Places(),
 ) -> Trained:
     """Train on the training rows, measure once on the test rows.
 
@@ -58,114 +76,77 @@ def train_adapter(
     split = split_rows(
         rows, task, train_split=columns.train, test_split=columns.test, seed=recipe.seed
     )
-    train_texts, targets = rows.pick(split.train)
+    run = Run(places.run) if places.run is not None and recipe.lora is not None else None
+    if run is not None:
+        run.begin(places.resume)
+    workshop = Workshop(backbone, cache, recipe, task, stage, run, places.weights)
+    texts, targets = rows.pick(split.train)
     test_texts, _ = rows.pick(split.test)
     labels = task.labels(targets)
-    names = _names(recipe, task, labels, len(targets))
-    encoded = encode_texts(
-        backbone,
-        [*train_texts, *test_texts, *names.values()],
-        task.PER_TOKEN,
-        cache,
-        stage("features"),
-    )
-    n_train, n_known = len(train_texts), len(train_texts) + len(test_texts)
-    train, test = encoded.part(0, n_train), encoded.part(n_train, n_known)
-    named = encoded.part(n_known, n_known + len(names))
+    teaching = TrainingRows(texts, targets, labels, usual_names(recipe, task, labels, len(targets)))
+    n_train, n_known = len(texts), len(texts) + len(test_texts)
+    encoded = workshop.encode([*texts, *test_texts, *teaching.names.values()], "features")
+    train, named = encoded.part(0, n_train), encoded.part(n_known, len(encoded.features))
+    test = encoded.part(n_train, n_known)
 
-    plain = _examples(task, train, task.encode(targets, labels, train.tokens))
-    fit, with_names = _fit(recipe, task, plain, targets, labels, names, named, stage)
-    manifest = Manifest(
+    fitted, notes = None, tuple[str, ...]()
+    if recipe.lora is not None:
+        fitted, notes = fit_with_lora(workshop, recipe.lora, teaching, train, named)
+    if fitted is not None:
+        test = workshop.encode(test_texts, "test features", fitted.lora)
+    else:
+        fitted = fit_frozen(workshop, teaching, train, named)
+
+    manifest = _manifest(recipe, backbone, rows, split, labels, fitted)
+    tensors = dict(fitted.fit.head.tensors)
+    scorer = build_scorer(manifest, tensors, fitted.golden.shape[1])
+    scored = score_texts(scorer.score, test_texts, test)
+    measured = measure_adapter(scored, rows, split, manifest, recipe.seed, stage("measure"))
+    manifest = manifest.model_copy(update={"measured": measured})
+    if fitted.lora is not None:
+        tensors |= fitted.lora.tensors()
+    content = build_adapter(manifest, tensors, _golden(fitted.golden))
+    if run is not None:
+        run.end()
+    warnings = (*notes, *_warnings(find_leaks(rows, split), fitted, manifest))
+    return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
+
+
+def _manifest(
+    recipe: Recipe,
+    backbone: Backbone,
+    rows: Rows[Any],
+    split: Split,
+    labels: tuple[str, ...],
+    fitted: Fitted,
+) -> Manifest:
+    """All but what is measured."""
+    task, fit = TASKS[recipe.task], fitted.fit
+    calibrated = task.NAME != "regression"
+    return Manifest(
         task=recipe.task,
         head=fit.head.head,
         backbone=backbone.digest,
         feature=TOKENS if task.PER_TOKEN else POOLED,
         labels=labels,
-        calibration=_calibration(task, fit),
+        calibration=Calibration(temperature=fit.temperature) if calibrated else None,
         thresholds=fit.thresholds,
-        training=Training(
-            rows=len(split.train),
-            rows_per_label=task.counts(plain.y),
-            fingerprint=rows.fingerprint,
-            seed=recipe.seed,
-            settings=_settings(recipe, fit, split, with_names),
-        ),
         centroid=fit.head.centroid,
         knn=fit.head.knn,
+        lora=None if fitted.lora is None else fitted.lora.settings,
+        training=Training(
+            rows=len(split.train),
+            rows_per_label=fitted.counts,
+            fingerprint=rows.fingerprint,
+            seed=recipe.seed,
+            settings={
+                "method": recipe.method,
+                "weights": recipe.weights,
+                "split": "given" if split.given else "stratified",
+                **fitted.settings,
+            },
+        ),
     )
-    scorer = build_scorer(manifest, fit.head.tensors, plain.x.shape[1])
-    scored = score_texts(scorer.score, test_texts, test)
-    measured = measure_adapter(scored, rows, split, manifest, recipe.seed, stage("measure"))
-    manifest = manifest.model_copy(update={"measured": measured})
-    content = build_adapter(manifest, fit.head.tensors, _golden(plain.x))
-    warnings = _warnings(find_leaks(rows, split), fit, manifest)
-    return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
-
-
-def _examples(task: Task[Any], encoded: Encoded, y: NDArray[Any]) -> Examples:
-    if task.PER_TOKEN:
-        return of_tokens(encoded.features, y)
-    return of_rows(np.stack(encoded.features), y)
-
-
-def _names(recipe: Recipe, task: Task[Any], labels: Sequence[str], n_rows: int) -> dict[str, str]:
-    """Label to its name as a text, of labels that shall teach by their names."""
-    is_few = n_rows < _FEW_ROWS * len(labels)
-    if task.NAME != "classification" or recipe.names == "no":
-        return {}
-    if recipe.names == "auto" and not is_few:
-        return {}
-    texts = {label: name_as_text(label) for label in labels}
-    return {label: text for label, text in texts.items() if text is not None}
-
-
-def _fit(
-    recipe: Recipe,
-    task: Task[Any],
-    plain: Examples,
-    targets: Sequence[Any],
-    labels: Sequence[str],
-    names: dict[str, str],
-    named: Encoded,
-    stage: Stage,
-) -> tuple[Fit, bool]:
-    """The fit, and whether labels' names taught it: where that is open, the folds decide."""
-    strata = task.strata(targets)
-
-    def fit(examples: Examples, what: str) -> Fit:
-        problem = examples.problem(task.KIND, len(labels), recipe.weights, recipe.seed)
-        folds = examples.folds(strata, recipe.seed)
-        return fit_head(METHODS[recipe.method], task, problem, folds, stage(what))
-
-    if not names:
-        return fit(plain, "fit"), False
-    taught = plain.with_taught(
-        np.stack(named.features),
-        task.encode(list(names), labels, None),
-        np.full(len(names), NO_ROW),
-    )
-    with_names = fit(taught, "fit with names")
-    if recipe.names == "yes":
-        return with_names, True
-    without = fit(plain, "fit without")
-    return (with_names, True) if with_names.loss < without.loss else (without, False)
-
-
-def _calibration(task: Task[Any], fit: Fit) -> Calibration | None:
-    return None if task.NAME == "regression" else Calibration(temperature=fit.temperature)
-
-
-def _settings(recipe: Recipe, fit: Fit, split: Split, with_names: bool) -> dict[str, str | float]:
-    """What was chosen, by whoever chose it."""
-    return {
-        "method": recipe.method,
-        **fit.settings,
-        "weights": recipe.weights,
-        "label_names": "yes" if with_names else "no",
-        "folds": float(fit.folds),
-        "out_of_fold_loss": fit.loss,
-        "split": "given" if split.given else "stratified",
-    }
 
 
 def _golden(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -175,7 +156,7 @@ def _golden(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return golden
 
 
-def _warnings(leaks: Leaks, fit: Fit, manifest: Manifest) -> tuple[str, ...]:
+def _warnings(leaks: Leaks, fitted: Fitted, manifest: Manifest) -> tuple[str, ...]:
     """What a careful person would point out before trusting the figures."""
     warnings = []
     if leaks.count:
@@ -188,7 +169,7 @@ def _warnings(leaks: Leaks, fit: Fit, manifest: Manifest) -> tuple[str, ...]:
             f"training texts with different labels in different rows: {leaks.conflicts}: "
             f"{_quoted(leaks.conflict_examples)}"
         )
-    if not fit.head.converged:
+    if not fitted.fit.head.converged:
         warnings.append("the solver stopped before it converged: the fit may be improved on")
     if better := _better_baselines(manifest):
         warnings.append(

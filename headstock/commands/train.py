@@ -48,7 +48,33 @@ def train(
         str,
         typer.Option(help="Whether labels' names teach too: yes, no, auto (where it helps)."),
     ] = "auto",
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Fine-tune inside the backbone too, by LoRA.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any setting of the recipe, as lora.rank=4.", metavar="NAME=VALUE"
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for curves and checkpoints; beside the output by default.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where this very training was interrupted.")
+    ] = False,
+    torch_weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights-folder",
+            help="Where the torch model lies that the backbone was made of, for LoRA.",
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Train an adapter from labelled rows and measure it."""
@@ -56,12 +82,11 @@ def train(
     from training.data.rows import Columns
     from training.output import check_output
     from training.recipe import make_recipe
-    from training.train import train_adapter
+    from training.train import Places, train_adapter
 
     check_output(output, data)
-    recipe = make_recipe(
-        {"task": task, "head": head, "weights": weights, "names": names, "seed": seed}
-    )
+    given = {"task": task, "head": head, "weights": weights, "names": names, "seed": seed}
+    recipe = make_recipe({**given, "lora": {} if lora else None}, change or ())
     columns = Columns(text_column, label_column, split_column, train_split, test_split)
     with progress_bars() as stage:
         result = train_adapter(
@@ -71,6 +96,7 @@ def train(
             feature_cache(),
             recipe,
             stage,
+            Places(run or output.with_suffix(".run"), resume, torch_weights),
         )
     write_file(output, result.content)
     for warning in result.warnings:

@@ -75,7 +75,8 @@ def split_rows(
     """
     if rows.splits is None:
         task.check_all(rows.targets)
-        split = _own_split(rows.texts, task.strata(rows.targets), seed)
+        train, test = hold_out(rows.texts, task.strata(rows.targets), TEST_SHARE, seed)
+        split = Split(train, test, given=False)
     else:
         split = _given_split(rows.splits, train_split, test_split)
     task.check(rows.pick(split.train)[1], rows.pick(split.test)[1])
@@ -115,8 +116,13 @@ def _given_split(splits: Sequence[str], train_split: str, test_split: str) -> Sp
     )
 
 
-def _own_split(texts: Sequence[str], strata: Sequence[str], seed: int) -> Split:
-    """Hold out a fifth of each stratum, whole groups of equal texts at a time."""
+def hold_out(
+    texts: Sequence[str], strata: Sequence[str], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What stays and what is held out: the share of each stratum, equal texts on one side.
+
+    Two rows at least of each stratum stay. Raises InvalidData where no row can be held out.
+    """
     counts = Counter(strata)
     groups: dict[str, list[int]] = defaultdict(list)
     for i, text in enumerate(texts):
@@ -126,27 +132,25 @@ def _own_split(texts: Sequence[str], strata: Sequence[str], seed: int) -> Split:
         by_stratum[strata[group[0]]].append(group)
     generator = np.random.default_rng(seed)
     remaining = counts.copy()
-    test: list[int] = []
+    held: list[int] = []
     for name in sorted(by_stratum):
-        test += _hold_out(strata, by_stratum[name], counts[name], remaining, generator)
-    if not test:
+        target = max(1, round(share * counts[name]))
+        held += _draw(strata, by_stratum[name], target, remaining, generator)
+    if not held:
         raise InvalidData(
-            "No row can be held out for the test: all rows of each label are the same text. "
-            "Add different texts."
+            "No row can be held out: all rows of each label are the same text. Add different texts."
         )
-    train = np.setdiff1d(np.arange(len(texts)), test)
-    return Split(train, np.sort(np.asarray(test)), given=False)
+    return np.setdiff1d(np.arange(len(texts)), held), np.sort(np.asarray(held))
 
 
-def _hold_out(
+def _draw(
     strata: Sequence[str],
     groups: Sequence[list[int]],
-    rows_of_stratum: int,
+    target: int,
     remaining: Counter[str],
     generator: np.random.Generator,
 ) -> list[int]:
-    """Test rows of one stratum, drawn by whole groups; lowers `remaining` by what it takes."""
-    target = max(1, round(TEST_SHARE * rows_of_stratum))
+    """Rows of one stratum, drawn by whole groups; lowers `remaining` by what it takes."""
     taken: list[int] = []
     for g in generator.permutation(len(groups)):
         inside = Counter(strata[i] for i in groups[g])

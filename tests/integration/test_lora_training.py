@@ -1,0 +1,317 @@
+"""LoRA trained in torch for the graph that serves: the same numbers, stops, interruptions."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adapters.adapter import read_adapter
+from adapters.lora import make_lora
+from backbone import Backbone
+from tests.encoders import save_model
+from training.backbones import sources
+from training.backbones.add import add_from_folder
+from training.backbones.export import load_encoder
+from training.curves import read_curves
+from training.data.rows import Columns
+from training.errors import TrainingError
+from training.evaluate import evaluate_adapter
+from training.features import FeatureCache, Progress, encode_texts
+from training.finetune.model import LoraProduct, TunedEncoder
+from training.finetune.settings import LoraRecipe
+from training.recipe import Recipe, make_recipe
+from training.train import Places, Trained, train_adapter
+
+SETTINGS = {"rank": 4, "rate": 0.02, "epochs": 6, "batch": 8, "dropout": 0.1}
+TEXTS = ("where is my order", "a refund", "order order order refund the", "is")
+
+
+def stage(_: str) -> Progress:
+    return lambda *_: None
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "bert", "bert")
+
+
+@pytest.fixture(scope="module")
+def home(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    found = sources.resolve(str(weights), None)
+    add_from_folder(found.path, found.source, home / "backbones", "small", lambda _: None)
+    return home
+
+
+@pytest.fixture(scope="module")
+def backbone(home: Path) -> Backbone:
+    from backbone import load_backbone
+
+    return load_backbone(home / "backbones" / "small")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """More only wait for each other on so small a model."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Classes by the order of two words, which the mean of frozen random features shows dimly."""
+    random = np.random.default_rng(1)
+    fillers = ("where", "is", "my", "the", "a")
+    lines = ["text,label,split"]
+    for number in range(120):
+        words = random.choice(fillers, size=6).tolist()
+        early, late = sorted(random.choice(6, size=2, replace=False).tolist())
+        pair = ("order", "refund") if number % 2 else ("refund", "order")
+        words[early], words[late] = pair
+        split = "test" if number >= 80 else "train"
+        lines.append(f"{' '.join(words)},{pair[0]} first,{split}")
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def recipe(**settings: object) -> Recipe:
+    return make_recipe({"lora": {**SETTINGS, **settings}, "names": "no"})
+
+
+def train(
+    data: Path,
+    backbone: Backbone,
+    weights: Path,
+    folder: Path,
+    recipe: Recipe,
+    resume: bool = False,
+    stage: Callable[[str], Progress] = stage,
+) -> Trained:
+    cache = FeatureCache(data.parent / "features.sqlite")
+    places = Places(folder, resume, weights)
+    return train_adapter(data, Columns(), backbone, cache, recipe, stage, places)
+
+
+def test_torch_with_lora_is_the_serving_graph_with_lora(
+    backbone: Backbone, weights: Path, tmp_path: Path
+) -> None:
+    model = TunedEncoder(load_encoder(weights), backbone.manifest, LoraRecipe(rank=4)).eval()
+    random = torch.Generator().manual_seed(0)
+    for product in model.products().values():
+        product.b.data = 0.3 * torch.randn(product.b.shape, generator=random)
+    lora = make_lora(model.factors())
+    cache = FeatureCache(tmp_path / "features.sqlite")
+    served = encode_texts(backbone, TEXTS, False, cache, lambda *_: None, lora)
+    plain = encode_texts(backbone, TEXTS, False, cache, lambda *_: None)
+    with torch.inference_mode():
+        ours = model.pooled([backbone.preprocess(text) for text in TEXTS]).numpy()
+    assert np.abs(np.stack(plain.features) - ours).max() > 0.1
+    np.testing.assert_allclose(np.stack(served.features), ours, atol=1e-4)
+
+
+def test_only_lora_of_the_chosen_layers_learns(backbone: Backbone, weights: Path) -> None:
+    settings = LoraRecipe(sites="query,value", layers=1)
+    model = TunedEncoder(load_encoder(weights), backbone.manifest, settings)
+    assert [site.split(".")[2] for site in model.sites] == ["1", "1"]
+    assert {site.rpartition(".")[2] for site in model.sites} == {"query", "value"}
+    learning = [name for name, each in model.named_parameters() if each.requires_grad]
+    assert all(name.endswith((".a", ".b")) for name in learning)
+    assert len(learning) == 4
+    assert all(isinstance(each, LoraProduct) for each in model.products().values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sites": "q_proj"}, r"no site of the backbone ends with 'q_proj'; .* query, value; or"),
+        ({"layers": 3}, "3 of the last layers, and there are 2"),
+    ],
+)
+def test_sites_that_are_not_there(
+    backbone: Backbone, weights: Path, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        TunedEncoder(load_encoder(weights), backbone.manifest, LoraRecipe.model_validate(settings))
+
+
+def test_lora_learns_what_a_frozen_backbone_does_not_tell(
+    data: Path, backbone: Backbone, home: Path, weights: Path, tmp_path: Path
+) -> None:
+    trained = train(data, backbone, weights, tmp_path / "run", recipe(epochs=20, patience=20))
+    adapter = read_adapter(trained.content)
+    assert adapter.lora is not None
+    assert adapter.lora.rank == 4
+    assert trained.manifest.training is not None
+    settings = trained.manifest.training.settings
+    assert float(settings["held_out_loss"]) < 0.8 * float(settings["held_out_loss_frozen"])
+    cache = FeatureCache(tmp_path / "other.sqlite")
+    again = evaluate_adapter(adapter, data, Columns(), home / "backbones", cache, stage)
+    assert again.measured == trained.manifest.measured
+    records = list(read_curves(tmp_path / "run" / "probe.jsonl"))
+    assert [record["epoch"] for record in records] == list(range(1, len(records) + 1))
+    assert records[-1]["train_loss"] < records[0]["train_loss"]
+    assert not list((tmp_path / "run").glob("*.checkpoint"))
+
+
+def test_lora_that_does_not_help_is_left_out(
+    backbone: Backbone, weights: Path, tmp_path: Path
+) -> None:
+    """The classes are two words: frozen features tell all, and chance cannot be better."""
+    lines = ["text,label,split"]
+    for number in range(60):
+        word = ("order", "refund")[number % 2]
+        lines.append(f"{word} {'my ' * (number % 7)},{word},{'test' if number > 40 else 'train'}")
+    data = tmp_path / "easy.csv"
+    data.write_text("\n".join(lines))
+    trained = train(data, backbone, weights, tmp_path / "run", recipe(rate=1e-7, head_rate=1e-7))
+    assert read_adapter(trained.content).lora is None
+    assert any("LoRA did not lower the loss" in warning for warning in trained.warnings)
+
+
+@pytest.mark.parametrize("moment", [3, 15, 47, 60, 95])
+def test_an_interrupted_training_ends_with_the_same_file(
+    moment: int,
+    data: Path,
+    backbone: Backbone,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.finetune.loop._SAVE_EVERY_S", 0.0)
+    whole = train(data, backbone, weights, tmp_path / "whole", recipe())
+    steps = 0
+
+    def interrupting(_: str) -> Progress:
+        def report(done: int, total: int) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == moment:
+                raise KeyboardInterrupt
+
+        return report
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, backbone, weights, tmp_path / "cut", recipe(), stage=interrupting)
+    resumed = train(data, backbone, weights, tmp_path / "cut", recipe(), resume=True)
+    assert resumed.digest == whole.digest
+    for phase in ("probe", "final"):
+        records = [list(read_curves(tmp_path / run / f"{phase}.jsonl")) for run in ("whole", "cut")]
+        assert records[0] == records[1]
+
+
+def test_the_checkpoint_of_another_training_is_refused(
+    data: Path, backbone: Backbone, weights: Path, tmp_path: Path
+) -> None:
+    def interrupting(name: str) -> Progress:
+        def report(done: int, total: int) -> None:
+            if name == "LoRA" and done > 1:
+                raise KeyboardInterrupt
+
+        return report
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, backbone, weights, tmp_path / "run", recipe(), stage=interrupting)
+    with pytest.raises(TrainingError, match="checkpoint of another training"):
+        train(data, backbone, weights, tmp_path / "run", recipe(rank=2), resume=True)
+    train(data, backbone, weights, tmp_path / "run", recipe(rank=2))  # begins anew
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_weights(
+    data: Path,
+    backbone: Backbone,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from training.finetune.objectives import Prototypes
+
+    good, calls, bad = Prototypes.loss, 0, 0
+
+    def bad_once(self: Prototypes, *args: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return good(self, *args) * (float("nan") if calls == bad else 1)
+
+    monkeypatch.setattr(Prototypes, "loss", bad_once)
+    bad = 25  # of eight steps an epoch
+    trained = train(data, backbone, weights, tmp_path / "run", recipe(epochs=20, patience=20))
+    assert "the loss became nan at step 25 (epoch 4)" in trained.warnings[0]
+    assert "the best before, are kept" in trained.warnings[0]
+    assert len(list(read_curves(tmp_path / "run" / "probe.jsonl"))) == 3
+    calls, bad = 0, 5
+    with pytest.raises(TrainingError, match=r"nan at step 5 \(epoch 1\).*no epoch was finished"):
+        train(data, backbone, weights, tmp_path / "run", recipe())
+
+
+def test_memory_that_runs_out_names_the_setting(
+    data: Path,
+    backbone: Backbone,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def out_of_memory(*_: object) -> torch.Tensor:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(TunedEncoder, "forward", out_of_memory)
+    with pytest.raises(TrainingError, match=r"lower lora\.batch \(it is 8\)"):
+        train(data, backbone, weights, tmp_path / "run", recipe())
+
+
+def test_other_weights_than_the_backbones_are_refused(
+    data: Path, backbone: Backbone, tmp_path: Path
+) -> None:
+    other = save_model(tmp_path / "other", "bert", num_hidden_layers=1)
+    with pytest.raises(TrainingError, match="is not what backbone small was made of"):
+        train(data, backbone, other, tmp_path / "run", recipe())
+    cache = FeatureCache(tmp_path / "features.sqlite")
+    with pytest.raises(TrainingError, match="say where it is with --weights-folder"):
+        train_adapter(data, Columns(), backbone, cache, recipe(), stage)
+
+
+def test_a_killed_training_is_resumed_to_the_same_file(
+    data: Path, home: Path, weights: Path, tmp_path: Path
+) -> None:
+    """kill -9 at several moments of the command itself."""
+
+    def command(name: str, *more: str) -> list[str]:
+        settings = [f"lora.{key}={value}" for key, value in SETTINGS.items()]
+        return [
+            *(sys.executable, "-m", "headstock", "train", str(data), "--backbone", "small"),
+            *("--output", str(tmp_path / name), "--weights-folder", str(weights), "--lora"),
+            *("--names", "no"),
+            *(part for each in settings for part in ("--set", each)),
+            *more,
+        ]
+
+    environment = {**os.environ, "HEADSTOCK_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command("whole.safetensors"), env=environment, check=True, capture_output=True)
+    resume: tuple[str, ...] = ()
+    for lines in (1, 4):  # of curves, when the blow falls
+        process = subprocess.Popen(
+            command("cut.safetensors", *resume), env=environment, stderr=subprocess.DEVNULL
+        )
+        curves = tmp_path / "cut.run" / "probe.jsonl"
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until:
+            if curves.exists() and len(curves.read_text().splitlines()) >= lines:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        assert process.wait() == -signal.SIGKILL
+        resume = ("--resume",)
+    subprocess.run(
+        command("cut.safetensors", "--resume"), env=environment, check=True, capture_output=True
+    )
+    whole, cut = (tmp_path / name for name in ("whole.safetensors", "cut.safetensors"))
+    assert whole.read_bytes() == cut.read_bytes()

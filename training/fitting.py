@@ -1,0 +1,237 @@
+"""Training rows to a fitted head, on the frozen backbone or with LoRA inside it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.lora import Lora, make_lora
+from backbone import Backbone
+from training.data.splits import hold_out
+from training.examples import Examples, name_as_text, of_rows, of_tokens
+from training.features import Encoded, FeatureCache, Progress, encode_texts
+from training.finetune.settings import LoraRecipe
+from training.heads import METHODS, Fit, Fold, Problem, fit_head
+from training.heads.folds import NO_ROW
+from training.recipe import Recipe
+from training.run import Run
+from training.tasks import Task
+
+_FEW_ROWS = 20  # a label: where its name, as one row more, can make a difference
+
+Stage = Callable[[str], Progress]  # a stage's name to its progress reporter
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workshop:
+    """What a training works with; see `training.train.Places` for the last two."""
+
+    backbone: Backbone
+    cache: FeatureCache
+    recipe: Recipe
+    task: Task[Any]
+    stage: Stage
+    run: Run | None = None
+    weights: Path | None = None
+
+    def encode(self, texts: Sequence[str], what: str, lora: Lora | None = None) -> Encoded:
+        """Features of texts, behind a LoRA if given."""
+        return encode_texts(
+            self.backbone, texts, self.task.PER_TOKEN, self.cache, self.stage(what), lora
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingRows:
+    """The rows that teach. `names` are the labels' names as texts, of labels that have some."""
+
+    texts: Sequence[str]
+    targets: Sequence[Any]
+    labels: tuple[str, ...]
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A head with what stands before it. `golden` are some of the vectors that it was fitted on.
+
+    `settings` are for the manifest.
+    """
+
+    fit: Fit
+    counts: tuple[int, ...]
+    golden: NDArray[np.float32]
+    settings: dict[str, str | float]
+    lora: Lora | None = None
+
+
+def usual_names(
+    recipe: Recipe, task: Task[Any], labels: Sequence[str], rows: int
+) -> dict[str, str]:
+    """Label to its name as a text, of labels that may teach by their names."""
+    is_few = rows < _FEW_ROWS * len(labels)
+    if task.NAME != "classification" or recipe.names == "no":
+        return {}
+    if recipe.names == "auto" and not is_few:
+        return {}
+    texts = {label: name_as_text(label) for label in labels}
+    return {label: text for label, text in texts.items() if text is not None}
+
+
+def fit_frozen(workshop: Workshop, rows: TrainingRows, encoded: Encoded, named: Encoded) -> Fitted:
+    """A head on the frozen backbone's features; where names are tried, the folds decide."""
+    recipe, task = workshop.recipe, workshop.task
+    plain = _examples(workshop, rows, encoded)
+    strata = task.strata(rows.targets)
+
+    def fit(examples: Examples, what: str) -> Fit:
+        folds = examples.folds(strata, recipe.seed)
+        problem = _problem(workshop, rows, examples)
+        return fit_head(METHODS[recipe.method], task, problem, folds, workshop.stage(what))
+
+    taught = _with_names(workshop, rows, plain, named)
+    if taught is None or recipe.names == "yes":
+        found, with_names = fit(taught or plain, "fit"), taught is not None
+    else:
+        without, named_fit = fit(plain, "fit"), fit(taught, "fit with names")
+        with_names = named_fit.loss < without.loss
+        found = named_fit if with_names else without
+    return Fitted(
+        fit=found,
+        counts=task.counts(plain.y),
+        golden=plain.x,
+        settings={
+            **found.settings,
+            "label_names": "yes" if with_names else "no",
+            "folds": float(found.folds),
+            "out_of_fold_loss": found.loss,
+        },
+    )
+
+
+def fit_with_lora(
+    workshop: Workshop, settings: LoraRecipe, rows: TrainingRows, encoded: Encoded, named: Encoded
+) -> tuple[Fitted | None, tuple[str, ...]]:
+    """LoRA and a head on the features behind it, and notes for the user; None if it does not help.
+
+    Some rows are held out: they say when to stop, which head to fit and how sure it may be, and
+    whether LoRA is worth having. Then LoRA and head are trained anew on all rows.
+    """
+    from training.finetune.tune import Labelled, Tuner  # torch is slow to import
+
+    task, recipe = workshop.task, workshop.recipe
+    tuner = Tuner(workshop.backbone, task, settings, recipe.seed, workshop.weights)
+    strata = task.strata(rows.targets)
+    kept, held = hold_out(rows.texts, strata, settings.validation, recipe.seed)
+    frozen = _taught(workshop, rows, encoded, named)
+    problem = _problem(workshop, rows, frozen)
+
+    def labelled(places: NDArray[np.int64]) -> Labelled:
+        inside = [np.flatnonzero(frozen.rows == place) for place in places]
+        vectors = np.concatenate(inside)
+        return Labelled(
+            [rows.texts[place] for place in places],
+            frozen.y[vectors],
+            problem.weights[vectors],
+            frozen.x[vectors],
+        )
+
+    probe = tuner.train(
+        labelled(kept),
+        labelled(held),
+        len(rows.labels),
+        workshop.run,
+        "probe",
+        workshop.stage("LoRA, trial"),
+    )
+    lora = make_lora(probe.factors)
+    method = METHODS[recipe.method]
+
+    def judge(examples: Examples) -> Fit:
+        """By the rows that the trial did not see."""
+        is_held = np.isin(examples.rows, held)
+        fold = Fold(np.flatnonzero(~is_held), np.flatnonzero(is_held & examples.judged))
+        return fit_head(method, task, _problem(workshop, rows, examples), [fold])
+
+    behind = _encode_all(workshop, rows, "features, trial", lora)
+    with_lora, without = judge(_taught(workshop, rows, *behind)), judge(frozen)
+    if with_lora.loss >= without.loss:
+        worse = (
+            "LoRA did not lower the loss of the rows that were held out for it: the adapter is a "
+        )
+        return None, (*probe.notes, f"{worse}head on the frozen backbone")
+    everything = labelled(np.arange(len(rows.texts)))
+    tuned = tuner.train(
+        everything,
+        None,
+        len(rows.labels),
+        workshop.run,
+        "final",
+        workshop.stage("LoRA"),
+        probe.epochs,
+    )
+    lora = make_lora(tuned.factors)
+    behind = _encode_all(workshop, rows, "features with LoRA", lora)
+    examples = _taught(workshop, rows, *behind)
+    head = method.fit(_problem(workshop, rows, examples), with_lora.settings)
+    fitted = Fitted(
+        fit=replace(with_lora, head=head),
+        counts=task.counts(_examples(workshop, rows, behind[0]).y),
+        golden=_examples(workshop, rows, behind[0]).x,
+        settings={
+            **with_lora.settings,
+            "label_names": "yes" if rows.names else "no",
+            "held_out_loss": with_lora.loss,
+            "held_out_loss_frozen": without.loss,
+            "lora_epochs": float(probe.epochs),
+            **_flat(settings),
+        },
+        lora=lora,
+    )
+    return fitted, (*probe.notes, *tuned.notes)
+
+
+def _encode_all(
+    workshop: Workshop, rows: TrainingRows, what: str, lora: Lora
+) -> tuple[Encoded, Encoded]:
+    encoded = workshop.encode([*rows.texts, *rows.names.values()], what, lora)
+    n_rows = len(rows.texts)
+    return encoded.part(0, n_rows), encoded.part(n_rows, n_rows + len(rows.names))
+
+
+def _examples(workshop: Workshop, rows: TrainingRows, encoded: Encoded) -> Examples:
+    y = workshop.task.encode(rows.targets, rows.labels, encoded.tokens)
+    if workshop.task.PER_TOKEN:
+        return of_tokens(encoded.features, y)
+    return of_rows(np.stack(encoded.features), y)
+
+
+def _with_names(
+    workshop: Workshop, rows: TrainingRows, plain: Examples, named: Encoded
+) -> Examples | None:
+    if not rows.names:
+        return None
+    y = workshop.task.encode(list(rows.names), rows.labels, None)
+    return plain.with_taught(np.stack(named.features), y, np.full(len(y), NO_ROW))
+
+
+def _taught(workshop: Workshop, rows: TrainingRows, encoded: Encoded, named: Encoded) -> Examples:
+    plain = _examples(workshop, rows, encoded)
+    return _with_names(workshop, rows, plain, named) or plain
+
+
+def _problem(workshop: Workshop, rows: TrainingRows, examples: Examples) -> Problem:
+    recipe = workshop.recipe
+    return examples.problem(workshop.task.KIND, len(rows.labels), recipe.weights, recipe.seed)
+
+
+def _flat(settings: LoraRecipe) -> dict[str, str | float]:
+    """Settings as a manifest takes them."""
+    return {
+        f"lora_{name}": value if isinstance(value, str) else float(value)
+        for name, value in settings.model_dump(exclude={"device"}).items()
+        if value is not None
+    }
