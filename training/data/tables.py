@@ -48,16 +48,21 @@ class Table:
             advice = f"Did you mean {flag} {near[0]!r}?"
         raise InvalidData(f"{self.path} has no column {column!r}; it has {there}. {advice}")
 
-    def parse(self, column: str, parse: Callable[[object], Value]) -> list[Value]:
+    def parse(
+        self, column: str, parse: Callable[[object], Value], *, empty_as: Value | None = None
+    ) -> list[Value]:
         """What `parse` makes of each cell; its ValueErrors become InvalidData with the place.
 
-        Empty cells (null, or nothing but white space) are refused.
+        Empty cells (null, or nothing but white space) are `empty_as`, and refused where it is None.
         """
         values: list[Value] = []
         empty: list[int] = []
         for number, cell in zip(self.numbers, self.cells[column], strict=True):
             if cell is None or (isinstance(cell, str) and not cell.strip()):
-                empty.append(number)
+                if empty_as is None:
+                    empty.append(number)
+                else:
+                    values.append(empty_as)
                 continue
             try:
                 values.append(parse(cell))

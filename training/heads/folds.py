@@ -25,8 +25,11 @@ def make_folds(
     Vectors of `NO_ROW` always teach. Only `judged` [m] ones are held out.
     """
     counts = Counter(strata)
-    # A stratum of one row cannot be on both sides: such rows are spread together.
+    # A stratum of one row cannot be on both sides: such rows are spread together, and a single one
+    # with the largest stratum.
     names = [name if counts[name] > 1 else "" for name in strata]
+    if names.count("") == 1:
+        names[names.index("")] = counts.most_common(1)[0][0]
     n_folds = min(MAX_FOLDS, max(2, min(Counter(names).values())))
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     folds = []

@@ -5,7 +5,11 @@ from typing import Any
 from adapters.manifest import TaskName
 from training.tasks.base import CLASS, LABELS, VALUES, Scored, Task
 from training.tasks.classification import Classification
+from training.tasks.multilabel import Multilabel
 
-TASKS: dict[TaskName, Task[Any]] = {"classification": Classification()}
+TASKS: dict[TaskName, Task[Any]] = {
+    "classification": Classification(),
+    "multilabel": Multilabel(),
+}
 
-__all__ = ["CLASS", "LABELS", "TASKS", "VALUES", "Classification", "Scored", "Task"]
+__all__ = ["CLASS", "LABELS", "TASKS", "VALUES", "Classification", "Multilabel", "Scored", "Task"]

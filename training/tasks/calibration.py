@@ -30,6 +30,23 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
     return least_temperature(loss)
 
 
+def fit_label_temperature(raw: Floats, applies: Floats) -> float:
+    """The T in TEMPERATURES with the least binary log loss of raw / T [n, C], one for all labels.
+
+    `applies` [n, C] is 0 or 1. Targets are Platt's (1999): (p + 1) / (p + 2) for the p rows of a
+    label, 1 / (q + 2) for its q other rows.
+    """
+    positive = applies.sum(axis=0)
+    negative = len(applies) - positive
+    targets = np.where(applies > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
+
+    def loss(temperature: float) -> float:
+        z = raw / temperature
+        return float((np.logaddexp(0, z) - targets * z).mean())
+
+    return least_temperature(loss)
+
+
 def least_temperature(loss: Callable[[float], float]) -> float:
     """The T in TEMPERATURES where `loss`, which has one valley, is least."""
     low, high = np.log(TEMPERATURES)

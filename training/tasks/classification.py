@@ -9,14 +9,21 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from adapters.answers import rank
-from adapters.manifest import MAX_LABELS, Manifest, TaskName, check_label
+from adapters.manifest import Manifest, TaskName
 from backbone import Spans
-from training.data.tables import Table, as_text
-from training.errors import InvalidData, named_counts
+from training.data.tables import Table
+from training.errors import InvalidData
 from training.measures.baselines import majority_baseline, tfidf_baseline
 from training.measures.classes import measure
 from training.tasks.base import CLASS, Floats, Kind, Measures, Scored
 from training.tasks.calibration import fit_temperature
+from training.tasks.labels import (
+    as_label,
+    check_number_of_labels,
+    refuse_few,
+    refuse_unknown,
+    refuse_unseen,
+)
 
 Integers = NDArray[np.int64]
 
@@ -32,7 +39,7 @@ class Classification:
         """Labels lose surrounding white space; integers are their digits. Raises InvalidData."""
         texts = table.texts(text)
         table.require(label, "--label-column")
-        labels = table.parse(label, _label)
+        labels = table.parse(label, as_label)
         check_number_of_labels(table, label, len(set(labels)))
         return texts, labels
 
@@ -47,7 +54,7 @@ class Classification:
             raise InvalidData(
                 f"All rows have the label {targets[0]!r}. Training needs at least two labels."
             )
-        _refuse_small(counts, 3, "rows, and three are needed to hold one out")
+        refuse_few(counts, 3, "rows, and three are needed to hold one out")
 
     def check(self, train: Sequence[str], test: Sequence[str]) -> None:
         """Two labels, two training rows each, and none that the test alone has."""
@@ -56,21 +63,12 @@ class Classification:
             raise InvalidData(
                 f"All training rows have the label {next(iter(seen))!r}. At least two are needed."
             )
-        _refuse_small(seen, 2, "training rows, and two are needed")
-        if unseen := Counter(label for label in test if label not in seen):
-            raise InvalidData(
-                f"Training never sees labels that the test asks for: "
-                f"{named_counts(unseen.items())}. Add training rows for them, or remove them from "
-                "the test."
-            )
+        refuse_few(seen, 2, "training rows, and two are needed")
+        refuse_unseen(seen, test)
 
     def check_known(self, targets: Sequence[str], labels: Sequence[str]) -> None:
         """Each is one of the labels."""
-        if unknown := Counter(target for target in targets if target not in set(labels)):
-            raise InvalidData(
-                "The test has labels that the adapter does not know: "
-                f"{named_counts(unknown.items())}."
-            )
+        refuse_unknown(targets, labels)
 
     def labels(self, train: Sequence[str]) -> tuple[str, ...]:
         """Each label once, sorted."""
@@ -134,26 +132,3 @@ class Classification:
         """`{"label", "score"}` a row."""
         best = [rank(manifest.labels, scores, 1)[0] for scores in scored.scores]
         return [{"label": label, "score": score} for label, score in best]
-
-
-def check_number_of_labels(table: Table, column: str, n_labels: int) -> None:
-    """Raises InvalidData for more than an adapter can have."""
-    if n_labels > MAX_LABELS:
-        raise InvalidData(
-            f"{table.path}: the column {column!r} holds {n_labels:,} different labels; "
-            f"{MAX_LABELS:,} are allowed. Is it the right column?"
-        )
-
-
-def _refuse_small(counts: Counter[str], least: int, needed: str) -> None:
-    if small := [(label, n) for label, n in counts.items() if n < least]:
-        raise InvalidData(
-            f"Labels with too few {needed}: {named_counts(small)}. Add rows, or remove the label."
-        )
-
-
-def _label(cell: object) -> str:
-    try:
-        return check_label(as_text(cell).strip())
-    except ValueError as error:
-        raise ValueError(f"{error}. Is it the right column?") from error
