@@ -38,6 +38,11 @@ class Scorer:
 
 
 def build_scorer(manifest: Manifest, tensors: Tensors, width: int) -> Scorer:
-    """Check the head's tensors and put it together. Raises InvalidAdapter."""
-    head = HEADS[manifest.head].build(manifest, tensors, width)
+    """Check the head's tensors and put it together. Raises InvalidAdapter.
+
+    Tensors in another order of memory than a file's are copied: sums over them would have other
+    bits than after the file is read. Those of a file stay views of it.
+    """
+    in_order = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    head = HEADS[manifest.head].build(manifest, in_order, width)
     return Scorer(head, TASKS[manifest.task].build(manifest))

@@ -28,7 +28,7 @@ from training.fitting import (
 )
 from training.recipe import Recipe
 from training.run import Run
-from training.tasks import TASKS
+from training.tasks import TASKS, VALUES, Task
 
 _GOLDEN_ROWS = 4
 
@@ -108,7 +108,7 @@ def train_adapter(
     content = build_adapter(manifest, tensors, _golden(fitted.golden))
     if run is not None:
         run.end()
-    warnings = (*notes, *_warnings(find_leaks(rows, split), fitted, manifest))
+    warnings = (*notes, *_warnings(task, find_leaks(rows, split), fitted, manifest))
     return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
 
 
@@ -156,7 +156,9 @@ def _golden(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return golden
 
 
-def _warnings(leaks: Leaks, fitted: Fitted, manifest: Manifest) -> tuple[str, ...]:
+def _warnings(
+    task: Task[Any], leaks: Leaks, fitted: Fitted, manifest: Manifest
+) -> tuple[str, ...]:
     """What a careful person would point out before trusting the figures."""
     warnings = []
     if leaks.count:
@@ -164,7 +166,7 @@ def _warnings(leaks: Leaks, fitted: Fitted, manifest: Manifest) -> tuple[str, ..
             f"test rows that stand in the training rows too: {leaks.count}; the figures flatter: "
             f"{_quoted(leaks.examples)}"
         )
-    if leaks.conflicts:
+    if leaks.conflicts and task.KIND != VALUES:  # values of equal texts scatter, and may
         warnings.append(
             f"training texts with different labels in different rows: {leaks.conflicts}: "
             f"{_quoted(leaks.conflict_examples)}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Data = Annotated[Path, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")]
 File = Annotated[Path, typer.Argument(help="An adapter file.", metavar="FILE")]
 TextColumn = Annotated[str, typer.Option(help="Column with the texts.")]
-LabelColumn = Annotated[str, typer.Option(help="Column with the labels.")]
+LabelColumn = Annotated[str, typer.Option(help="Column with the labels or values.")]
 SplitColumn = Annotated[str, typer.Option(help="Column with the split, where there is one.")]
 TrainSplit = Annotated[str, typer.Option(help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option(help="The split to measure on.")]
@@ -37,7 +37,13 @@ def train(
     split_column: SplitColumn = "split",
     train_split: TrainSplit = "train",
     test_split: TestSplit = "test",
-    task: Annotated[str, typer.Option(help="classification is the usual one.")] = "classification",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="classification: one label a row. multilabel: any number of labels, as a list or "
+            "with | between. regression: numbers; --label-column price,weight for several."
+        ),
+    ] = "classification",
     head: Annotated[
         str | None, typer.Option(help="How the head is fitted; the task's usual way by default.")
     ] = None,
@@ -119,7 +125,7 @@ def evaluate(
     test_split: TestSplit = "test",
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Write label and score, a JSON line a row of DATA or its test split."),
+        typer.Option(help="Write the answers, a JSON line a row of DATA or its test split."),
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -228,4 +234,10 @@ def _measured_table(measured: "Measured", what: str) -> tuple[str, list[str], li
 
 
 def _interval(estimate: "Estimate") -> str:
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    value, low, high = map(_figure, (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _figure(value: float) -> str:
+    """Three decimals for shares; three digits for what has a unit and is very small or large."""
+    return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"

@@ -6,10 +6,22 @@ from adapters.manifest import TaskName
 from training.tasks.base import CLASS, LABELS, VALUES, Scored, Task
 from training.tasks.classification import Classification
 from training.tasks.multilabel import Multilabel
+from training.tasks.regression import Regression
 
 TASKS: dict[TaskName, Task[Any]] = {
     "classification": Classification(),
     "multilabel": Multilabel(),
+    "regression": Regression(),
 }
 
-__all__ = ["CLASS", "LABELS", "TASKS", "VALUES", "Classification", "Multilabel", "Scored", "Task"]
+__all__ = [
+    "CLASS",
+    "LABELS",
+    "TASKS",
+    "VALUES",
+    "Classification",
+    "Multilabel",
+    "Regression",
+    "Scored",
+    "Task",
+]
