@@ -103,7 +103,7 @@ class Regression:
 
     def counts(self, y: Floats) -> tuple[int, ...]:
         """Rows with a value: all, for each target."""
-        return (len(y),) * y.shape[1]
+        return tuple(len(column) for column in y.T)
 
     def measure(
         self, scored: Scored, targets: Sequence[Target], manifest: Manifest, seed: int

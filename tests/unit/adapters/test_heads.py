@@ -169,6 +169,17 @@ def test_where_a_vector_lies_in_memory_changes_no_bit(task: TaskName, head: Head
         assert np.array_equal(adapter.score(buffer[offset : offset + 37]), expected)
 
 
+@pytest.mark.parametrize("head", list(HEADS))
+def test_how_weights_lie_in_memory_changes_no_bit(head: HeadName) -> None:
+    """What training has fitted answers as the file that is written of it."""
+    manifest = make_manifest(LABELS, head=head)
+    tensors = make_tensors(len(LABELS), 300, head=head)
+    by_columns = {name: np.asfortranarray(tensor) for name, tensor in tensors.items()}
+    one, other = (build_scorer(manifest, each, 300) for each in (tensors, by_columns))
+    for feature in vectors(20, 300):
+        assert one.score(feature).tobytes() == other.score(feature).tobytes()
+
+
 @pytest.mark.parametrize(("task", "head"), PAIRS)
 def test_weights_stay_views_of_the_file(task: TaskName, head: HeadName) -> None:
     sites = {"s": (WIDTH, 3)}

@@ -105,7 +105,8 @@ def test_encoding_leaves_out_what_is_no_label() -> None:
     assert TASK.labels([("c",), ("a", "b"), ()]) == LETTERS
     y = TASK.encode(targets, LETTERS)
     assert y.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-    assert (y.dtype, TASK.counts(y)) == (np.float64, (1, 1, 1))
+    assert str(y.dtype) == "float64"
+    assert TASK.counts(y) == (1, 1, 1)
 
 
 def drawn(truth: float, n: int = 4_000) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
