@@ -75,6 +75,34 @@ def test_int8_says_what_it_costs_and_lora_takes_the_sites_named(
     assert "its sites end with: down, query, up, value" in err.replace("\n", " ")
 
 
+def test_rows_of_several_labels_to_an_adapter_and_its_answers(
+    home: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_tiny_backbone(home / "backbones")
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join([*lines, *(f"{line}|z" for line in lines[1:]), "-,", "+,", "*,"]))
+    train = ("train", str(data), "--backbone", "tiny", "--output", "a.safetensors")
+    code, out, err = run(monkeypatch, capsys, *train, "--task", "multilabel")
+    assert code == 0, err
+    assert [word in out for word in ("micro f1", "exact match", "majority", "tfidf")] == [True] * 4
+    code, out, _ = run(monkeypatch, capsys, "inspect", "a.safetensors")
+    assert "3: 1, a, z" in out
+    evaluate = ("evaluate", "a.safetensors", str(data), "--predictions", "rows.jsonl", "--json")
+    code, out, err = run(monkeypatch, capsys, *evaluate)
+    assert code == 0, err
+    assert json.loads(out)["adapter"]["micro_f1"]["value"] > 0.5
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 83
+    assert [set(row) for row in rows] == [{"labels"}] * 83
+    code, out, err = run(monkeypatch, capsys, *train, "--task", "regression", "--head", "logistic")
+    assert code == 1
+    assert "a logistic head cannot do regression" in err
+
+
 def test_an_onnx_file_to_a_measured_adapter(
     home: Path,
     data: Path,
