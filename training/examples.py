@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.heads.base import Fold, Problem
-from training.heads.folds import make_folds
+from training.heads.folds import MAX_FOLDS, make_folds
 from training.recipe import ClassWeights
 from training.tasks.base import CLASS, LABELS, Kind
 
@@ -48,7 +48,10 @@ class Examples:
 
     def folds(self, strata: Sequence[str], seed: int) -> list[Fold]:
         """For cross-validation; `strata` has a name for each training row."""
-        return make_folds(strata, self.rows, self.judged, seed)
+        # A class must be taught in every fold. A label may be missing from one, and a few rows of a
+        # rare one shall not halve what all labels are judged by.
+        least = 2 if self.y.ndim == 1 else MAX_FOLDS
+        return make_folds(strata, self.rows, self.judged, seed, least)
 
 
 def of_rows(x: NDArray[np.float32], y: NDArray[Any]) -> Examples:

@@ -18,18 +18,20 @@ def make_folds(
     rows: NDArray[np.int64],
     judged: NDArray[np.bool_],
     seed: int,
+    least: int = 2,
 ) -> list[Fold]:
     """Folds over the rows 0..len(strata)-1, each with its part of every stratum.
 
     `rows` [m] says which row a vector is of: all of a row's vectors stand on one side of a fold.
-    Vectors of `NO_ROW` always teach. Only `judged` [m] ones are held out.
+    Vectors of `NO_ROW` always teach. Only `judged` [m] ones are held out. Strata of fewer than
+    `least` rows are spread together; there are as many folds as the smallest has rows.
     """
     counts = Counter(strata)
-    # A stratum of one row cannot be on both sides: such rows are spread together, and a single one
-    # with the largest stratum.
-    names = [name if counts[name] > 1 else "" for name in strata]
-    if names.count("") == 1:
-        names[names.index("")] = counts.most_common(1)[0][0]
+    largest = counts.most_common(1)[0][0]
+    # A stratum of one row cannot be on both sides.
+    names = [name if counts[name] >= least else "" for name in strata]
+    if names.count("") < least:
+        names = [name or largest for name in names]
     n_folds = min(MAX_FOLDS, max(2, min(Counter(names).values())))
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     folds = []

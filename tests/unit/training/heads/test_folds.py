@@ -1,0 +1,55 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from training.examples import of_rows
+from training.heads.base import Fold
+from training.heads.folds import MAX_FOLDS, make_folds
+
+
+def folds_of(strata: list[str], least: int = 2) -> list[Fold]:
+    every = np.arange(len(strata))
+    return make_folds(strata, every, np.ones(len(strata), dtype=bool), 0, least)
+
+
+def held(folds: list[Fold], strata: list[str]) -> list[Counter[str]]:
+    """The strata that each fold judges by, once it is clear that the folds part the rows."""
+    assert sorted(np.concatenate([fold.held for fold in folds])) == list(range(len(strata)))
+    for fold in folds:
+        assert sorted([*fold.train, *fold.held]) == list(range(len(strata)))
+    return [Counter(strata[row] for row in fold.held) for fold in folds]
+
+
+def test_each_fold_has_its_part_of_every_stratum() -> None:
+    strata = ["a"] * 10 + ["b"] * 5
+    assert held(folds_of(strata), strata) == [Counter(a=2, b=1)] * 5
+
+
+@pytest.mark.parametrize(
+    ("rare", "folds"), [(["x"], 5), (["x", "y"], 2), (["x"] * 3, 3), ([""], 5), (["", "x"], 2)]
+)
+def test_strata_of_one_row_are_spread_together(rare: list[str], folds: int) -> None:
+    """A single one stands with the largest: scikit-learn warns of what it cannot part."""
+    strata = ["a"] * 9 + ["b"] * 6 + rare
+    found = folds_of(strata)
+    assert len(found) == folds
+    assert all(len(each) >= 2 for each in held(found, strata))
+
+
+def test_rare_labels_do_not_lower_the_number_of_folds_and_rare_classes_do() -> None:
+    strata = ["a"] * 20 + ["x"] * 3 + ["y"] * 4 + ["z"] * 2
+    x = np.zeros((len(strata), 2), np.float32)
+    classes = of_rows(x, np.zeros(len(strata), np.int64)).folds(strata, 0)
+    labels = of_rows(x, np.zeros((len(strata), 3))).folds(strata, 0)
+    assert (len(classes), len(labels)) == (2, MAX_FOLDS)
+    # Nine rows of rare strata, spread over five folds as one stratum.
+    assert {each.total() - each["a"] for each in held(labels, strata)} == {1, 2}
+
+
+@pytest.mark.parametrize(("n", "folds"), [(2, 2), (4, 4), (9, 5)])
+def test_nothing_but_rare_strata(n: int, folds: int) -> None:
+    strata = [str(number) for number in range(n)]
+    found = folds_of(strata, MAX_FOLDS)
+    assert len(found) == folds
+    held(found, strata)
