@@ -234,10 +234,7 @@ def _measured_table(measured: "Measured", what: str) -> tuple[str, list[str], li
 
 
 def _interval(estimate: "Estimate") -> str:
-    value, low, high = map(_figure, (estimate.value, estimate.low, estimate.high))
-    return f"{value} [{low}, {high}]"
-
-
-def _figure(value: float) -> str:
     """Three decimals for shares; three digits for what has a unit and is very small or large."""
-    return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+    size = abs(estimate.value)
+    form = ".3f" if size == 0 or 1e-3 <= size < 1e4 else ".3g"
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
