@@ -15,6 +15,7 @@ from headstock.commands.train import evaluate, inspect, train
 from headstock.demo import demo
 from headstock.output import note, show_json
 from service import VERSION
+from training.errors import InvalidRecipe
 
 
 def _show_version(wanted: bool) -> None:
@@ -62,6 +63,8 @@ def main() -> None:
     """Exit status 0: done; 1: refused or failed, with the reason; 2: wrong usage."""
     try:
         app()
+    except InvalidRecipe as error:
+        _fail(error.code, str(error), status=2)  # settings are usage, whichever way they are given
     except (HeadstockError, BackboneError) as error:
         _fail(error.code, str(error))
     except ModuleNotFoundError as error:
@@ -78,8 +81,8 @@ def main() -> None:
         sys.exit(130)
 
 
-def _fail(code: str, message: str) -> NoReturn:
+def _fail(code: str, message: str, status: int = 1) -> NoReturn:
     note(f"Error: {message}")
     if "--json" in sys.argv:
         show_json({"error": {"code": code, "message": message}})
-    sys.exit(1)
+    sys.exit(status)

@@ -156,9 +156,7 @@ def _golden(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return golden
 
 
-def _warnings(
-    task: Task[Any], leaks: Leaks, fitted: Fitted, manifest: Manifest
-) -> tuple[str, ...]:
+def _warnings(task: Task[Any], leaks: Leaks, fitted: Fitted, manifest: Manifest) -> tuple[str, ...]:
     """What a careful person would point out before trusting the figures."""
     warnings = []
     if leaks.count:

@@ -99,7 +99,7 @@ def test_rows_of_several_labels_to_an_adapter_and_its_answers(
     assert len(rows) == 83
     assert [set(row) for row in rows] == [{"labels"}] * 83
     code, out, err = run(monkeypatch, capsys, *train, "--task", "regression", "--head", "logistic")
-    assert code == 1
+    assert code == 2
     assert "a logistic head cannot do regression" in err
 
 
