@@ -56,14 +56,14 @@ class TrainingRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A head with what stands before it. `golden` are some of the vectors that it was fitted on.
+    """A head with what stands before it. `vectors` [m, d] are those that it was fitted on.
 
     `settings` are for the manifest.
     """
 
     fit: Fit
     counts: tuple[int, ...]
-    golden: NDArray[np.float32]
+    vectors: NDArray[np.float32]
     settings: dict[str, str | float]
     lora: Lora | None = None
 
@@ -102,7 +102,7 @@ def fit_frozen(workshop: Workshop, rows: TrainingRows, encoded: Encoded, named: 
     return Fitted(
         fit=found,
         counts=task.counts(plain.y),
-        golden=plain.x,
+        vectors=plain.x,
         settings={
             **found.settings,
             "label_names": "yes" if with_names else "no",
@@ -180,7 +180,7 @@ def fit_with_lora(
     fitted = Fitted(
         fit=replace(with_lora, head=head),
         counts=task.counts(_examples(workshop, rows, behind[0]).y),
-        golden=_examples(workshop, rows, behind[0]).x,
+        vectors=_examples(workshop, rows, behind[0]).x,
         settings={
             **with_lora.settings,
             "label_names": "yes" if rows.names else "no",

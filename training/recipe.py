@@ -49,6 +49,14 @@ class Recipe(_Part):
             raise ValueError(f"a {self.method} head cannot do {self.task}; it is done by {known}")
         if self.lora and self.lora.contrastive and self.task != "classification":
             raise ValueError(f"lora.contrastive: {self.task} has no classes of rows to contrast")
+        if self.weights != "none" and not METHODS[self.method].WEIGHTED:
+            known = ", ".join(
+                name for name, each in METHODS.items() if kind in each.KINDS and each.WEIGHTED
+            )
+            raise ValueError(
+                f"a {self.method} head counts the rows that it stores, and none for more than "
+                f"another: weights must be none; they are taken by {known}"
+            )
         return self
 
 

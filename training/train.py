@@ -26,11 +26,11 @@ from training.fitting import (
     fit_with_lora,
     usual_names,
 )
+from training.heads.base import GOLDEN_ROWS
 from training.recipe import Recipe
 from training.run import Run
 from training.tasks import TASKS, VALUES, Task
 
-_GOLDEN_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,16 @@ def train_adapter(
 
     manifest = _manifest(recipe, backbone, rows, split, labels, fitted)
     tensors = dict(fitted.fit.head.tensors)
-    scorer = build_scorer(manifest, tensors, fitted.golden.shape[1])
+    scorer = build_scorer(manifest, tensors, fitted.vectors.shape[1])
     scored = score_texts(scorer.score, test_texts, test)
     measured = measure_adapter(scored, rows, split, manifest, recipe.seed, stage("measure"))
     manifest = manifest.model_copy(update={"measured": measured})
     if fitted.lora is not None:
         tensors |= fitted.lora.tensors()
-    content = build_adapter(manifest, tensors, _golden(fitted.golden))
+    golden = fitted.fit.head.golden
+    content = build_adapter(
+        manifest, tensors, _golden(fitted.vectors) if golden is None else golden
+    )
     if run is not None:
         run.end()
     warnings = (*notes, *_warnings(task, find_leaks(rows, split), fitted, manifest))
@@ -151,7 +154,7 @@ def _manifest(
 
 def _golden(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """A few training vectors, spread over the data."""
-    places = np.linspace(0, len(x) - 1, min(_GOLDEN_ROWS, len(x))).astype(int)
+    places = np.linspace(0, len(x) - 1, min(GOLDEN_ROWS, len(x))).astype(int)
     golden: NDArray[np.float32] = x[places]
     return golden
 

@@ -52,7 +52,7 @@ class KnnHead:
         similarities = self.vectors.of(feature)
         if not np.isfinite(similarities).all():
             return np.full(self.n_labels, np.nan, dtype=np.float32)  # there is no order to go by
-        nearest = _nearest(similarities, self.k)
+        nearest = nearest_places(similarities, self.k)
         weights = np.exp(self.scale * (similarities[nearest] - similarities[nearest[0]]))
         labels = self.labels[nearest].astype(np.intp)
         votes = np.bincount(labels, weights=weights, minlength=self.n_labels)
@@ -60,7 +60,7 @@ class KnnHead:
         return raw
 
 
-def _nearest(similarities: NDArray[np.float64], k: int) -> NDArray[np.intp]:
+def nearest_places(similarities: NDArray[np.float64], k: int) -> NDArray[np.intp]:
     """Places of the k largest, largest first; of equal ones the first stored."""
     last = np.partition(similarities, len(similarities) - k)[len(similarities) - k]
     candidates = np.flatnonzero(similarities >= last)

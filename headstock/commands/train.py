@@ -26,6 +26,14 @@ LabelColumn = Annotated[str, typer.Option(help="Column with the labels or values
 SplitColumn = Annotated[str, typer.Option(help="Column with the split, where there is one.")]
 TrainSplit = Annotated[str, typer.Option(help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option(help="The split to measure on.")]
+# Of training.heads.METHODS, which a serving installation cannot import.
+_HEADS = (
+    "logistic, linear by logistic regression (usual for labels); "
+    "ridge, linear by least squares in closed form (usual for values); "
+    "centroid, the nearest class mean; "
+    "knn, a vote of the nearest stored rows; "
+    "mlp, one hidden layer."
+)
 
 
 def train(
@@ -45,7 +53,7 @@ def train(
         ),
     ] = "classification",
     head: Annotated[
-        str | None, typer.Option(help="How the head is fitted; the task's usual way by default.")
+        str | None, typer.Option(help=f"How the head is fitted: {_HEADS}", show_default=False)
     ] = None,
     weights: Annotated[
         str, typer.Option(help="balanced: rare labels count as much as frequent ones; or none.")

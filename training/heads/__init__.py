@@ -1,9 +1,32 @@
-"""Ways of fitting a head to features: one a file, chosen and calibrated in `select`."""
+"""Ways of fitting a head: one a file, chosen and calibrated in `select`."""
 
 from training.heads.base import Fold, Method, MethodName, Problem
+from training.heads.centroid import Centroid
+from training.heads.knn import Knn
 from training.heads.logistic import Logistic
+from training.heads.mlp import Mlp
+from training.heads.ridge import Ridge
 from training.heads.select import Fit, fit_head
 
-METHODS: dict[MethodName, Method] = {"logistic": Logistic()}
+METHODS: dict[MethodName, Method] = {
+    "logistic": Logistic(),
+    "ridge": Ridge(),
+    "centroid": Centroid(),
+    "knn": Knn(),
+    "mlp": Mlp(),
+}
 
-__all__ = ["METHODS", "Fit", "Fold", "Logistic", "Method", "MethodName", "Problem", "fit_head"]
+__all__ = [
+    "METHODS",
+    "Centroid",
+    "Fit",
+    "Fold",
+    "Knn",
+    "Logistic",
+    "Method",
+    "MethodName",
+    "Mlp",
+    "Problem",
+    "Ridge",
+    "fit_head",
+]

@@ -1,6 +1,6 @@
 """What every way of fitting a head is."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, Self
 
@@ -15,6 +15,7 @@ MethodName = Literal["logistic", "ridge", "centroid", "knn", "mlp"]
 Floats = NDArray[np.float64]
 Settings = Mapping[str, float | str]
 Tick = Callable[[], None]  # one fit more is done
+GOLDEN_ROWS = 4  # that prove a head
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +57,8 @@ class Candidate:
 class FittedHead:
     """A head of the catalogue with its tensors and the sections of the manifest that it needs.
 
-    `converged` is False where a solver stopped short of its tolerance.
+    `converged` is False where a solver stopped short of its tolerance. `golden` [g, d] are vectors
+    to prove the head by; None where any will do.
     """
 
     head: HeadName
@@ -64,25 +66,62 @@ class FittedHead:
     centroid: CentroidSettings | None = None
     knn: KnnSettings | None = None
     converged: bool = True
+    golden: NDArray[np.float32] | None = None
 
 
 class Method(Protocol):
-    """A way of fitting a head. Stateless; the same call gives the same bits."""
+    """A way of fitting a head. Stateless; the same call gives the same bits.
+
+    Where `WEIGHTED` is False, a problem's weights are all 1: a recipe refuses others.
+    """
 
     NAME: ClassVar[MethodName]
     KINDS: ClassVar[frozenset[Kind]]
+    WEIGHTED: ClassVar[bool]
 
     def candidates(self, problem: Problem) -> int:
-        """How many candidates `path` has at most."""
+        """How many candidates `paths` have at most, all together."""
         ...
 
-    def path(self, problem: Problem, folds: Sequence[Fold], tick: Tick) -> Iterator[Candidate]:
-        """Candidates from simple to complex, cross-validated; `tick` is called once a fold."""
+    def paths(
+        self, problem: Problem, folds: Sequence[Fold], tick: Tick
+    ) -> Iterator[Iterator[Candidate]]:
+        """Ways from simple to complex, along each of which the out-of-fold loss has one valley.
+
+        A walk along one may end before its end; the next begins after that. Candidates of no such
+        order are `alone`. `tick` is called once a fold for each candidate.
+        """
         ...
 
     def fit(self, problem: Problem, settings: Settings) -> FittedHead:
         """The head of a candidate's settings, fitted to all vectors."""
         ...
+
+
+def alone(candidates: Iterable[Candidate]) -> Iterator[Iterator[Candidate]]:
+    """Paths of one candidate each: no one's loss says anything of the next one's."""
+    return (iter((candidate,)) for candidate in candidates)
+
+
+def held_out(problem: Problem, folds: Sequence[Fold], raws: Iterable[Floats], tick: Tick) -> Floats:
+    """Raw outputs [m, C] of a candidate, of those [held, C] of each fold; NaN if never held out."""
+    raw = np.full((len(problem.x), problem.n_outputs), np.nan)
+    for fold, found in zip(folds, raws, strict=True):
+        raw[fold.held] = found
+        tick()
+    return raw
+
+
+def as_finite(features: NDArray[np.float32]) -> Floats:
+    """The vectors in float64.
+
+    Raises:
+        InvalidData: a vector is not finite.
+    """
+    x = features.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise InvalidData("Features hold NaN or infinity: the backbone does not work on this data.")
+    return x
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,11 +145,7 @@ class Standard:
         Raises:
             InvalidData: a vector is not finite.
         """
-        x = features.astype(np.float64)
-        if not np.isfinite(x).all():
-            raise InvalidData(
-                "Features hold NaN or infinity: the backbone does not work on this data."
-            )
+        x = as_finite(features)
         mean = x.mean(axis=0)
         x -= mean
         scale = float(np.sqrt((x**2).sum(axis=1).mean())) or 1.0

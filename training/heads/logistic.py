@@ -20,6 +20,7 @@ from training.heads.base import (
     Settings,
     Standard,
     Tick,
+    held_out,
 )
 from training.tasks.base import CLASS, LABELS, Kind
 
@@ -36,10 +37,17 @@ class Logistic:
 
     NAME: ClassVar[MethodName] = "logistic"
     KINDS: ClassVar[frozenset[Kind]] = frozenset({CLASS, LABELS})
+    WEIGHTED: ClassVar[bool] = True
 
     def candidates(self, problem: Problem) -> int:  # noqa: ARG002  # the same for all
         """One a strength."""
         return len(STRENGTHS)
+
+    def paths(
+        self, problem: Problem, folds: Sequence[Fold], tick: Tick
+    ) -> Iterator[Iterator[Candidate]]:
+        """One."""
+        yield self.path(problem, folds, tick)
 
     def path(self, problem: Problem, folds: Sequence[Fold], tick: Tick) -> Iterator[Candidate]:
         """From weak to strong, each fit starting from the previous strength's."""
@@ -59,10 +67,7 @@ class Logistic:
                     pool.submit(fit_fold, model, fold, strength)
                     for model, fold in zip(models, folds, strict=True)
                 ]
-                raw = np.full((len(x), problem.n_outputs), np.nan)
-                for fold, fit in zip(folds, fits, strict=True):
-                    raw[fold.held] = fit.result()
-                    tick()
+                raw = held_out(problem, folds, (fit.result() for fit in fits), tick)
                 yield Candidate({"strength": strength}, raw)
 
     def fit(self, problem: Problem, settings: Settings) -> FittedHead:

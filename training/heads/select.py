@@ -68,7 +68,10 @@ def fit_head(
 
     held = np.sort(np.concatenate([fold.held for fold in folds]))
     with quiet_solvers():
-        best = _best(method.path(problem, folds, tick), task, problem, held)
+        paths = method.paths(problem, folds, tick)
+        best = min(
+            (_best(path, task, problem, held) for path in paths), key=lambda found: found.loss
+        )
         head = method.fit(problem, best.candidate.settings)
     if progress is not None:
         progress(total, total)
@@ -86,7 +89,7 @@ def fit_head(
 def _best(
     path: Iterator[Candidate], task: Task[Any], problem: Problem, held: np.ndarray[Any, Any]
 ) -> _Judged:
-    """Walk until a candidate is clearly worse than the best before it."""
+    """Walk a path until a candidate is clearly worse than the best before it."""
     y, weights = problem.y[held], problem.weights[held]
     best: _Judged | None = None
     for candidate in path:

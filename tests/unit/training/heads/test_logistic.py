@@ -10,18 +10,15 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from tests.unit.training.heads.problems import Floats, Labels, blobs, problem_of
 from training.errors import InvalidData
-from training.examples import of_rows
-from training.heads import Logistic, Problem, fit_head
+from training.heads import Logistic, fit_head
 from training.heads import logistic as module
-from training.heads.base import Candidate, Fold
+from training.heads.base import Candidate
 from training.heads.logistic import STRENGTHS
 from training.heads.select import quiet_solvers
 from training.tasks import Classification
 from training.tasks.calibration import TEMPERATURES, fit_temperature
-
-Floats = NDArray[np.float32]
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,25 +53,6 @@ def fit_linear(
         fit.folds,
         fit.head.converged,
     )
-
-
-def problem_of(
-    features: Floats, labels: Labels, n_classes: int, seed: int
-) -> tuple[Problem, list[Fold]]:
-    examples = of_rows(features, labels)
-    folds = examples.folds([str(label) for label in labels], seed)
-    return examples.problem("class", n_classes, "none", seed), folds
-
-
-def blobs(
-    n_classes: int, rows: int, spread: float = 1.0, d: int = 16, seed: int = 0
-) -> tuple[Floats, Labels]:
-    """`rows` a class around centres of norm about sqrt(d), in shuffled order."""
-    generator = np.random.default_rng(seed)
-    labels = generator.permutation(np.repeat(np.arange(n_classes), rows))
-    centres = generator.normal(size=(n_classes, d))
-    noise = spread * generator.normal(size=(len(labels), d))
-    return (centres[labels] + noise).astype(np.float32), labels
 
 
 def scores(fit: LinearFit, features: Floats) -> NDArray[np.float64]:
