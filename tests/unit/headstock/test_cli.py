@@ -14,6 +14,9 @@ from headstock.cli import main
 from service import VERSION
 from tests.support import SITES, make_adapter_file
 from tests.tiny import make_tiny_backbone, write_tiny_model
+from training.heads import METHODS
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
 
 
 @pytest.fixture
@@ -330,6 +333,15 @@ def test_every_command_explains_itself(
     code, out, _ = run(monkeypatch, capsys, *command.split(), "--help")
     assert code == 0
     assert "Usage" in out
+
+
+def test_the_help_of_train_names_every_head(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = run(monkeypatch, capsys, "train", "--help")
+    for name in METHODS:
+        assert f" {name}, " in out, name
+        assert f"| `{name}` | " in README, name
 
 
 def test_a_tenants_feature_cache_is_shown_and_set(

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from adapters.adapter import Adapter, read_adapter
 from adapters.answers import Classified
+from adapters.container import read_container
 from backbone import Backbone, BackboneNotFound
 from tests.tiny import make_tiny_backbone
 from training.data.rows import Columns
 from training.errors import InvalidData, TrainingError
 from training.evaluate import Evaluated, evaluate_adapter
 from training.features import FeatureCache, Progress, compute_features
+from training.heads import METHODS, Knn, MethodName, Problem
+from training.heads.base import FittedHead, Settings
 from training.output import check_output
 from training.recipe import Recipe
 from training.train import Trained, train_adapter
@@ -65,6 +69,41 @@ def test_training_gives_a_sound_adapter(data: Path, backbone: Backbone, tmp_path
     assert adapter.manifest.measured.adapter["accuracy"].value == 1.0
     assert set(adapter.manifest.measured.baselines) == {"majority", "tfidf"}
     assert adapter.manifest.measured.baselines["majority"]["accuracy"].value == 0.5
+
+
+@pytest.mark.parametrize("head", METHODS)
+def test_every_head_is_trained_and_evaluated(
+    head: MethodName, data: Path, backbone: Backbone, home: Path, tmp_path: Path
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    trained = train_adapter(data, Columns(), backbone, cache, Recipe(head=head), stage)
+    adapter = read_adapter(trained.content)
+    measured = adapter.manifest.measured
+    assert measured is not None
+    assert measured.adapter["accuracy"].value > 0.8
+    assert adapter.manifest.training is not None
+    assert adapter.manifest.training.settings["method"] == head
+    assert evaluate(adapter, data, home, tmp_path).measured == measured
+
+
+def test_a_knn_heads_golden_rows_are_those_that_it_chose(
+    data: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[NDArray[np.float32]] = []
+
+    def fit(self: Knn, problem: Problem, settings: Settings) -> FittedHead:
+        head = real(self, problem, settings)
+        assert head.golden is not None
+        chosen.append(head.golden)
+        return head
+
+    real = Knn.fit
+    monkeypatch.setattr(Knn, "fit", fit)
+    recipe = Recipe(head="knn", names="no")
+    cache = FeatureCache(tmp_path / "cache")
+    trained = train_adapter(data, Columns(), backbone, cache, recipe, stage)
+    _, tensors = read_container(trained.content)
+    np.testing.assert_array_equal(tensors["golden.features"], chosen[0])
 
 
 def test_the_same_training_is_the_same_file(data: Path, backbone: Backbone, tmp_path: Path) -> None:
