@@ -54,27 +54,23 @@ class Mlp:
     ) -> Iterator[Candidate]:
         from training.heads.perceptron import Perceptron, one_thread
 
-        inner = _Inner.of(problem)
+        x, _ = _inputs(problem)
+        taught = [problem.take(fold.train) for fold in folds]
+        units = [_Units.of(each) for each in taught]
         nets = [
-            Perceptron(
-                inner.x[fold.train],
-                inner.problem.take(fold.train),
-                hidden,
-                dropout,
-                (problem.seed, number),
-            )
-            for number, fold in enumerate(folds)
+            Perceptron(x[fold.train], unit.inner(each), hidden, dropout, (problem.seed, number))
+            for number, (fold, each, unit) in enumerate(zip(folds, taught, units, strict=True))
         ]
 
-        def learn(net: Perceptron, fold: Fold, epochs: int) -> Floats:
+        def learn(net: Perceptron, unit: _Units, fold: Fold, epochs: int) -> Floats:
             net.learn(epochs, batch_rows(len(fold.train)))
-            return inner.outer(net.raw(inner.x[fold.held]))
+            return unit.outer(net.raw(x[fold.held]))
 
         before = 0
         with one_thread(), ThreadPoolExecutor(min(len(folds), cores())) as pool:
             for epochs in checkpoints(len(problem.x)):
                 more = [epochs - before] * len(folds)
-                raw = held_out(problem, folds, pool.map(learn, nets, folds, more), tick)
+                raw = held_out(problem, folds, pool.map(learn, nets, units, folds, more), tick)
                 yield Candidate({"hidden": hidden, "dropout": dropout, "epochs": epochs}, raw)
                 before = epochs
 
@@ -82,56 +78,57 @@ class Mlp:
         """On all vectors, for the epochs that were chosen."""
         from training.heads.perceptron import Perceptron, one_thread
 
-        inner = _Inner.of(problem)
+        (x, standard), unit = _inputs(problem), _Units.of(problem)
         with one_thread():
             net = Perceptron(
-                inner.x,
-                inner.problem,
+                x,
+                unit.inner(problem),
                 int(settings["hidden"]),
                 float(settings["dropout"]),
                 (problem.seed, 0),
             )
             net.learn(int(settings["epochs"]), batch_rows(len(problem.x)))
         hidden_weight, hidden_bias, weight, bias = net.layers()
-        hidden_weights, hidden_biases = inner.standard.unscaled(
-            hidden_weight * inner.stretch, hidden_bias
-        )
+        stretched = hidden_weight * np.sqrt(x.shape[1])
+        hidden_weights, hidden_biases = standard.unscaled(stretched, hidden_bias)
         return FittedHead(
             "mlp",
             {
                 "head.hidden.weight": hidden_weights,
                 "head.hidden.bias": hidden_biases,
-                "head.weight": (inner.spread[:, None] * weight).astype(np.float32),
-                "head.bias": inner.outer(bias).astype(np.float32),
+                "head.weight": (unit.spread[:, None] * weight).astype(np.float32),
+                "head.bias": unit.outer(bias).astype(np.float32),
             },
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Inner:
-    """A problem as the net sees it: features of variance 1, values of mean 0 and variance 1."""
+def _inputs(problem: Problem) -> tuple[Floats, Standard]:
+    """Vectors [m, d] whose features have the variance 1 on average, and what they come from."""
+    standard = Standard.of(problem.x)
+    return standard.x * np.sqrt(problem.x.shape[1]), standard
 
-    standard: Standard
-    stretch: float  # from vectors of mean squared norm 1
-    problem: Problem
-    mean: Floats  # [C], of the values; 0 for other kinds
-    spread: Floats  # [C], of the values; 1 for other kinds
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Units:
+    """Mean and spread [C] of values; 0 and 1 for targets of other kinds."""
+
+    mean: Floats
+    spread: Floats
 
     @classmethod
     def of(cls, problem: Problem) -> Self:
-        standard, stretch = Standard.of(problem.x), float(np.sqrt(problem.x.shape[1]))
-        mean, spread = np.zeros(problem.n_outputs), np.ones(problem.n_outputs)
-        if problem.kind == VALUES:
-            mean = np.average(problem.y, axis=0, weights=problem.weights)
-            squares = (problem.y - mean) ** 2
-            spread = np.sqrt(np.average(squares, axis=0, weights=problem.weights))
-            spread = np.where(spread > 0, spread, 1.0)
-            problem = replace(problem, y=(problem.y - mean) / spread)
-        return cls(standard, stretch, problem, mean, spread)
+        if problem.kind != VALUES:
+            return cls(np.zeros(problem.n_outputs), np.ones(problem.n_outputs))
+        mean = np.average(problem.y, axis=0, weights=problem.weights)
+        squares = (problem.y - mean) ** 2
+        spread = np.sqrt(np.average(squares, axis=0, weights=problem.weights))
+        return cls(mean, np.where(spread > 0, spread, 1.0))
 
-    @property
-    def x(self) -> Floats:
-        return self.standard.x * self.stretch
+    def inner(self, problem: Problem) -> Problem:
+        """With values of mean 0 and variance 1."""
+        if problem.kind != VALUES:
+            return problem
+        return replace(problem, y=(problem.y - self.mean) / self.spread)
 
     def outer(self, raw: Floats) -> Floats:
         """Raw outputs [..., C] in the units of the values."""

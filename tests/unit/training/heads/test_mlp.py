@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from tests.unit.training.heads.problems import (
     whole,
 )
 from training.heads import Logistic, Mlp, fit_head, mlp
+from training.heads.base import Fold
 from training.heads.mlp import EPOCHS, MAX_STEPS, batch_rows, checkpoints
 from training.heads.perceptron import Perceptron
 from training.tasks import Classification
@@ -69,6 +72,16 @@ def test_units_of_the_values_and_of_the_features_change_nothing() -> None:
     )
     other = served(Mlp().fit(moved, settings), moved, moved.x)
     np.testing.assert_allclose((other + 5) / 1000, raw, rtol=1e-4)
+
+
+def test_values_of_held_out_rows_are_not_looked_at() -> None:
+    problem = problem_of_kind("values")
+    fold = Fold(np.arange(40), np.arange(40, 60))
+    y = problem.y.copy()
+    y[fold.held] = 1e9
+    unseen = replace(problem, y=y)
+    for one, other in zip(walk(Mlp(), problem, [fold]), walk(Mlp(), unseen, [fold]), strict=True):
+        assert one.raw.tobytes() == other.raw.tobytes()
 
 
 def test_the_seed_decides_and_torch_s_own_chance_is_left_alone() -> None:
