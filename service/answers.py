@@ -1,17 +1,9 @@
-"""From what adapters answer to what is sent: tokens become characters here."""
+"""From what adapters answer to what is sent."""
 
-import unicodedata
 from collections.abc import Sequence
 
-from adapters.answers import (
-    Answer,
-    Classified,
-    Entity,
-    Estimated,
-    MultiLabelled,
-    Ranked,
-    Tagged,
-)
+from adapters.answers import Answer, Classified, Estimated, MultiLabelled, Ranked, Tagged
+from adapters.entities import Located, Span, locate
 from adapters.manifest import Manifest
 from service.schemas import (
     ClassificationPrediction,
@@ -22,8 +14,6 @@ from service.schemas import (
     Scored,
     TaggingPrediction,
 )
-
-Span = tuple[int, int]  # characters of a text, the second one past the last
 
 
 def to_prediction(answer: Answer, text: str, spans: Sequence[Span]) -> Prediction:
@@ -37,8 +27,8 @@ def to_prediction(answer: Answer, text: str, spans: Sequence[Span]) -> Predictio
         case Estimated(values):
             return RegressionPrediction(values=dict(values))
         case Tagged(entities):
-            found = [_locate(entity, text, spans) for entity in entities]
-            return TaggingPrediction(entities=[each for each in found if each is not None])
+            found = locate(entities, text, spans)
+            return TaggingPrediction(entities=[_entity(each, text) for each in found])
 
 
 def most_scores(manifest: Manifest, top_k: int) -> int:
@@ -69,21 +59,11 @@ def _scored(ranked: Ranked) -> list[Scored]:
     return [Scored(label=label, score=score) for label, score in ranked]
 
 
-def _locate(entity: Entity, text: str, spans: Sequence[Span]) -> EntitySpan | None:
-    """The characters of an entity; None where its tokens stand for no characters but space.
-
-    Some tokenizers put the space before a word into its token, and leave out combining marks.
-    """
-    tokens = [span for span in spans[entity.first : entity.end] if span[0] < span[1]]
-    if not tokens:
-        return None
-    start, end = min(first for first, _ in tokens), max(last for _, last in tokens)
-    piece = text[start:end]
-    start, end = start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
-    if start >= end:
-        return None
-    while end < len(text) and unicodedata.category(text[end]).startswith("M"):
-        end += 1
+def _entity(found: Located, text: str) -> EntitySpan:
     return EntitySpan(
-        label=entity.label, score=entity.score, start=start, end=end, text=text[start:end]
+        label=found.label,
+        score=found.score,
+        start=found.start,
+        end=found.end,
+        text=text[found.start : found.end],
     )

@@ -48,9 +48,11 @@ class Examples:
 
     def folds(self, strata: Sequence[str], seed: int) -> list[Fold]:
         """For cross-validation; `strata` has a name for each training row."""
-        # A class must be taught in every fold. A label may be missing from one, and a few rows of a
-        # rare one shall not halve what all labels are judged by.
-        least = 2 if self.y.ndim == 1 else MAX_FOLDS
+        # A row's class must be taught in every fold. A label or tag may be missing from one, and a
+        # few rows of a rare one shall not halve what all are judged by.
+        rows = self.rows[self.judged]
+        is_per_row = len(np.unique(rows)) == len(rows)
+        least = 2 if self.y.ndim == 1 and is_per_row else MAX_FOLDS
         return make_folds(strata, self.rows, self.judged, seed, least)
 
 

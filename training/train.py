@@ -139,7 +139,8 @@ def _manifest(
         lora=None if fitted.lora is None else fitted.lora.settings,
         training=Training(
             rows=len(split.train),
-            rows_per_label=fitted.counts,
+            # The last tags may have no token at all.
+            rows_per_label=fitted.counts + (0,) * (len(labels) - len(fitted.counts)),
             fingerprint=rows.fingerprint,
             seed=recipe.seed,
             settings={

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Data = Annotated[Path, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")]
 File = Annotated[Path, typer.Argument(help="An adapter file.", metavar="FILE")]
 TextColumn = Annotated[str, typer.Option(help="Column with the texts.")]
-LabelColumn = Annotated[str, typer.Option(help="Column with the labels or values.")]
+LabelColumn = Annotated[str, typer.Option(help="Column with the labels, values, tags or entities.")]
 SplitColumn = Annotated[str, typer.Option(help="Column with the split, where there is one.")]
 TrainSplit = Annotated[str, typer.Option(help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option(help="The split to measure on.")]
@@ -49,7 +49,8 @@ def train(
         str,
         typer.Option(
             help="classification: one label a row. multilabel: any number of labels, as a list or "
-            "with | between. regression: numbers; --label-column price,weight for several."
+            "with | between. regression: numbers; --label-column price,weight for several. tagging: entities, as a "
+            "list of start, end and label for a text or of BIO tags for a list of words."
         ),
     ] = "classification",
     head: Annotated[

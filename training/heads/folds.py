@@ -10,6 +10,9 @@ from sklearn.model_selection import StratifiedKFold
 from training.heads.base import Fold
 
 MAX_FOLDS = 5
+# Of so many vectors, the loss out of fold is known well enough to choose by, and fits are slow: the
+# other folds of a tagger, with a vector a token, would cost minutes and change nothing.
+ENOUGH_HELD = 30_000
 NO_ROW = -1  # of vectors that no row of the data stands behind, such as a label's name
 
 
@@ -24,7 +27,8 @@ def make_folds(
 
     `rows` [m] says which row a vector is of: all of a row's vectors stand on one side of a fold.
     Vectors of `NO_ROW` always teach. Only `judged` [m] ones are held out. Strata of fewer than
-    `least` rows are spread together; there are as many folds as the smallest has rows.
+    `least` rows are spread together; there are as many folds as the smallest has rows, less
+    those beyond `ENOUGH_HELD` vectors that are held out.
     """
     counts = Counter(strata)
     largest = counts.most_common(1)[0][0]
@@ -34,8 +38,10 @@ def make_folds(
         names = [name or largest for name in names]
     n_folds = min(MAX_FOLDS, max(2, min(Counter(names).values())))
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    folds = []
+    folds: list[Fold] = []
     for _, held_rows in splitter.split(np.zeros(len(names)), names):
+        if sum(len(fold.held) for fold in folds) >= ENOUGH_HELD:
+            break
         is_held = np.isin(rows, held_rows)
         folds.append(Fold(np.flatnonzero(~is_held), np.flatnonzero(is_held & judged)))
     return folds

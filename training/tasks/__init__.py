@@ -7,11 +7,13 @@ from training.tasks.base import CLASS, LABELS, VALUES, Scored, Task
 from training.tasks.classification import Classification
 from training.tasks.multilabel import Multilabel
 from training.tasks.regression import Regression
+from training.tasks.tagging import Tagging
 
 TASKS: dict[TaskName, Task[Any]] = {
     "classification": Classification(),
     "multilabel": Multilabel(),
     "regression": Regression(),
+    "tagging": Tagging(),
 }
 
 __all__ = [
@@ -23,5 +25,6 @@ __all__ = [
     "Multilabel",
     "Regression",
     "Scored",
+    "Tagging",
     "Task",
 ]

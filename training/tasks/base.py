@@ -113,7 +113,7 @@ class Task(Protocol[Target]):
         ...
 
     def counts(self, y: NDArray[Any]) -> tuple[int, ...]:
-        """Vectors [C] of each label."""
+        """Vectors [C] of each label, less those at the end that have none."""
         ...
 
     def measure(

@@ -1,4 +1,4 @@
-"""Temperatures: how far raw outputs must be divided to say what they are worth."""
+"""Log losses, and temperatures: how far raw outputs must be divided to say what they are worth."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,12 @@ from scipy.special import log_softmax
 # nearly all are wrong as it grows: outside these bounds T says that there were too few rows.
 TEMPERATURES = (0.05, 20.0)
 Floats = NDArray[np.float64]
+
+
+def class_losses(logits: Floats, labels: NDArray[np.int64], temperature: float) -> Floats:
+    """Log losses [m] in nats of logits [m, C]."""
+    losses: Floats = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
+    return losses
 
 
 def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from adapters.answers import rank
 from adapters.manifest import Manifest, TaskName
@@ -16,7 +15,7 @@ from training.errors import InvalidData
 from training.measures.baselines import majority_baseline, tfidf_baseline
 from training.measures.classes import measure
 from training.tasks.base import CLASS, Floats, Kind, Measures, Scored
-from training.tasks.calibration import fit_temperature
+from training.tasks.calibration import class_losses, fit_temperature
 from training.tasks.labels import (
     as_label,
     check_number_of_labels,
@@ -85,9 +84,8 @@ class Classification:
         return np.array([known.get(target, -1) for target in targets], dtype=np.int64)
 
     def losses(self, raw: Floats, y: Integers, temperature: float) -> Floats:
-        """Log losses [m] in nats."""
-        losses: Floats = -log_softmax(raw / temperature, axis=1)[np.arange(len(y)), y]
-        return losses
+        """By `class_losses`."""
+        return class_losses(raw, y, temperature)
 
     def calibrate(self, raw: Floats, y: Integers) -> float:
         """By `fit_temperature`."""

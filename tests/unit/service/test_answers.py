@@ -1,8 +1,9 @@
 import pytest
 
 from adapters.answers import Classified, Entity, Estimated, MultiLabelled, Tagged
+from adapters.entities import Span
 from adapters.manifest import TaskName
-from service.answers import Span, count_scores, most_scores, to_prediction
+from service.answers import count_scores, most_scores, to_prediction
 from service.schemas import (
     ClassificationPrediction,
     MultilabelPrediction,
