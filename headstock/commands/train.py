@@ -49,8 +49,8 @@ def train(
         str,
         typer.Option(
             help="classification: one label a row. multilabel: any number of labels, as a list or "
-            "with | between. regression: numbers; --label-column price,weight for several. tagging: entities, as a "
-            "list of start, end and label for a text or of BIO tags for a list of words."
+            "with | between. regression: numbers; --label-column price,weight for several. "
+            "tagging: entities, as BIO tags of a list of words, or start, end and label in a text."
         ),
     ] = "classification",
     head: Annotated[
