@@ -3,7 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training.examples import of_rows
+from training.examples import of_rows, of_tokens
+from training.heads import folds as module
 from training.heads.base import Fold
 from training.heads.folds import MAX_FOLDS, make_folds
 
@@ -53,3 +54,24 @@ def test_nothing_but_rare_strata(n: int, folds: int) -> None:
     found = folds_of(strata, MAX_FOLDS)
     assert len(found) == folds
     held(found, strata)
+
+
+def test_folds_end_where_enough_vectors_are_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten rows of three vectors each: six a fold."""
+    rows = np.repeat(np.arange(10), 3)
+    judged = np.ones(30, dtype=bool)
+    every = make_folds(["x"] * 10, rows, judged, 0)
+    assert [len(fold.held) for fold in every] == [6] * 5
+    monkeypatch.setattr(module, "ENOUGH_HELD", 7)
+    some = make_folds(["x"] * 10, rows, judged, 0)
+    assert [fold.held.tolist() for fold in some] == [fold.held.tolist() for fold in every[:2]]
+    assert [len(fold.train) for fold in some] == [24, 24]
+
+
+def test_a_rare_type_does_not_halve_the_folds_of_tokens() -> None:
+    strata = ["rare"] * 2 + ["x"] * 20
+    features = [np.ones((1 + row % 3, 4), dtype=np.float32) for row in range(22)]
+    tokens = of_tokens(features, np.zeros(sum(map(len, features)), dtype=np.int64))
+    assert len(tokens.folds(strata, 0)) == MAX_FOLDS
+    whole = of_rows(np.ones((22, 4), dtype=np.float32), np.array([0] * 2 + [1] * 20))
+    assert len(whole.folds(strata, 0)) == 2

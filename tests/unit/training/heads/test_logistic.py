@@ -79,6 +79,34 @@ def test_probabilities_are_scikit_learns(n_classes: int) -> None:
     np.testing.assert_allclose(raw, oracle.predict_proba(x), atol=1e-4)
 
 
+@pytest.mark.parametrize("seen", [(0, 1, 2, 4), (1, 3), (2,)])
+def test_a_class_of_no_row_is_never_the_answer(seen: tuple[int, ...]) -> None:
+    features, labels = blobs(len(seen), 30, spread=2)
+    problem, _ = problem_of(features, np.array(seen)[labels], 5, 0)
+    tensors = Logistic().fit(problem, {"strength": 3.0}).tensors
+    anywhere = np.random.default_rng(1).normal(scale=5, size=(2_000, 16))
+    raw = anywhere @ tensors["head.weight"].T + tensors["head.bias"]
+    assert raw.shape == (2_000, 5)
+    assert set(raw.argmax(axis=1)) == set(seen)
+    if len(seen) > 1:
+        alone = problem_of(features, labels, len(seen), 0)[0]
+        expected = Logistic().fit(alone, {"strength": 3.0}).tensors
+        assert np.array_equal(tensors["head.weight"][list(seen)], expected["head.weight"])
+        assert np.array_equal(tensors["head.bias"][list(seen)], expected["head.bias"])
+
+
+def test_many_rows_are_fitted_less_precisely_and_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = blobs(4, 100, spread=3)
+    problem, _ = problem_of(features, labels, 4, 0)
+    precise = Logistic().fit(problem, {"strength": 3.0})
+    monkeypatch.setattr(module, "MANY_VECTORS", 300)
+    quick = Logistic().fit(problem, {"strength": 3.0})
+    assert quick.converged
+    one, other = (each.tensors["head.weight"] for each in (precise, quick))
+    assert not np.array_equal(one, other)
+    np.testing.assert_allclose(one, other, atol=1e-3)
+
+
 @dataclass(frozen=True)
 class Trial:
     strength: float
