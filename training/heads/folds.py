@@ -11,7 +11,7 @@ from training.heads.base import Fold
 
 MAX_FOLDS = 5
 # Of so many vectors, the loss out of fold is known well enough to choose by, and fits are slow: the
-# other folds of a tagger, with a vector a token, would cost minutes and change nothing.
+# other folds of a tagger, with a vector a token, would take twice the time to settle near ties.
 ENOUGH_HELD = 30_000
 NO_ROW = -1  # of vectors that no row of the data stands behind, such as a label's name
 
