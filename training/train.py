@@ -32,7 +32,6 @@ from training.run import Run
 from training.tasks import TASKS, VALUES, Task
 
 
-
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A finished adapter; `warnings` are for the user's eyes."""

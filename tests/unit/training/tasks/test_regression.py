@@ -1,8 +1,6 @@
 import json
-from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -17,11 +15,8 @@ from training.data.rows import Columns, read_rows
 from training.errors import InvalidData
 from training.evaluate import evaluate_adapter
 from training.features import FeatureCache, Progress
-from training.heads import METHODS, Fold, MethodName, Problem
-from training.heads.base import Candidate, FittedHead, Settings, Standard, Tick
 from training.recipe import Recipe
-from training.tasks import VALUES, Regression, Scored
-from training.tasks.base import Kind
+from training.tasks import Regression, Scored
 from training.tasks.regression import Target
 from training.train import Trained, train_adapter
 
@@ -142,32 +137,6 @@ def test_baselines() -> None:
     assert wordless["tfidf"] == wordless["mean"]
 
 
-class LeastSquares:
-    """A ridge of one small penalty: the tiniest method that gives values."""
-
-    NAME: ClassVar[MethodName] = "ridge"
-    KINDS: ClassVar[frozenset[Kind]] = frozenset({VALUES})
-
-    def candidates(self, problem: Problem) -> int:  # noqa: ARG002
-        return 1
-
-    def path(self, problem: Problem, folds: Sequence[Fold], tick: Tick) -> Iterator[Candidate]:
-        raw = np.full((len(problem.x), problem.n_outputs), np.nan)
-        for fold in folds:
-            head = self.fit(problem.take(fold.train), {}).tensors
-            raw[fold.held] = problem.x[fold.held] @ head["head.weight"].T + head["head.bias"]
-            tick()
-        yield Candidate({}, raw)
-
-    def fit(self, problem: Problem, settings: Settings) -> FittedHead:  # noqa: ARG002
-        standard = Standard.of(problem.x)
-        x, mean = standard.x, problem.y.mean(axis=0)
-        gram = x.T @ x + 1e-3 * np.eye(x.shape[1])
-        weight = np.linalg.solve(gram, x.T @ (problem.y - mean)).T
-        weights, biases = standard.unscaled(weight, mean)
-        return FittedHead("linear", {"head.weight": weights, "head.bias": biases})
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
@@ -202,9 +171,8 @@ def train(data: Path, label: str, backbone: Backbone, cache: Path) -> Trained:
 
 
 def test_rows_to_an_adapter_that_answers_as_it_was_measured(
-    home: Path, backbone: Backbone, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, backbone: Backbone, data: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(METHODS, "ridge", LeastSquares())
     trained = train(data, "vowels,percent", backbone, tmp_path / "cache")
     adapter = read_adapter(trained.content)
     found = adapter.manifest
@@ -234,9 +202,8 @@ def test_rows_to_an_adapter_that_answers_as_it_was_measured(
 
 
 def test_scattered_values_of_one_text_are_no_conflict(
-    backbone: Backbone, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Backbone, data: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(METHODS, "ridge", LeastSquares())
     data.write_text(data.read_text() + "\naxayaxaya,5,50\naxayaxaya,5.5,60\naxayaxaya,4,40")
     warnings = train(data, "vowels", backbone, tmp_path / "cache").warnings
     assert not any("different" in warning for warning in warnings)
