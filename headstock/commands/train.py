@@ -244,6 +244,6 @@ def _measured_table(measured: "Measured", what: str) -> tuple[str, list[str], li
 
 def _interval(estimate: "Estimate") -> str:
     """Three decimals for shares; three digits for what has a unit and is very small or large."""
-    size = abs(estimate.value)
+    size = max(abs(estimate.low), abs(estimate.high))
     form = ".3f" if size == 0 or 1e-3 <= size < 1e4 else ".3g"
     return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"

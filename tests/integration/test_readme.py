@@ -1,4 +1,4 @@
-"""Every command of the README, run as a newcomer would: an empty folder with the project in it."""
+"""Every command of README and TRAINING, run as a newcomer would: a folder with the project."""
 
 import os
 import re
@@ -15,14 +15,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+TRAINING = (ROOT / "TRAINING.md").read_text()
 PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "headstock")
 SERVERS = {"make serve", "headstock serve"}  # run until stopped
 THIS_RUN = "make test"  # the command that runs this very test
 
 
-def blocks() -> list[list[str]]:
+def blocks(page: str = README) -> list[list[str]]:
     """The commands of each shell block; a continued line is one command."""
-    found = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    found = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     return [block.replace("\\\n", " ").strip().splitlines() for block in found]
 
 
@@ -135,6 +136,12 @@ def test_a_first_adapter_and_the_rest_of_its_life(
     curl = [text for command, text in outputs.items() if command.startswith("curl")]
     assert len(curl) == 2  # one adapter, and several at once
     assert all('"predictions"' in answer for answer in curl)
+
+
+def test_the_commands_of_the_training_page(folder: Path, environment: dict[str, str]) -> None:
+    commands = [command for block in blocks(TRAINING) for command in block]
+    outputs = {command: run(command, folder, environment) for command in commands}
+    assert "accuracy" in next(iter(outputs.values()))
 
 
 def test_a_backbone_is_added_and_served(folder: Path, environment: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from adapters.errors import HeadstockError
 from service.errors import Problem, to_problem
 from service.metrics import Metrics
 from service.settings import Settings
+from training.finetune.settings import LoraRecipe
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -42,6 +43,15 @@ def test_every_setting_is_in_the_readme() -> None:
     assert settings_table() in README, f"the table must be:\n{settings_table()}"
 
 
+def test_every_setting_of_lora_is_in_the_training_page() -> None:
+    lines = []
+    for name, field in LoraRecipe.model_fields.items():
+        default = "" if field.default is None else field.default
+        lines.append(f"| `lora.{name}` | {default} | {field.description} |")
+    table = "\n".join(lines)
+    assert table in (ROOT / "TRAINING.md").read_text(), f"the table must be:\n{table}"
+
+
 def test_every_metric_is_in_the_operations_page() -> None:
     page = (ROOT / "OPERATIONS.md").read_text()
     families = [family.name for family in Metrics().registry.collect()]
@@ -60,7 +70,8 @@ def test_every_error_code_is_in_the_operations_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "OPERATIONS.md"]
+    "file",
+    ["README.md", "TRAINING.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "OPERATIONS.md"],
 )
 def test_links_lead_somewhere(file: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)", (ROOT / file).read_text()):

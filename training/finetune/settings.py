@@ -10,32 +10,51 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 class LoraRecipe(BaseModel):
-    """What is trained, for how long and how fast.
+    """What is trained inside the backbone, for how long and how fast.
 
-    `sites` are suffixes of site names, comma-separated, or "all"; `layers` says how many of the
-    last layers have LoRA (the earlier ones stay frozen), None: all. Rates are the peaks of
-    AdamW's: `rate` for LoRA, `head_rate` for the objective's own head. `warmup` is a share of all
-    steps; then rates fall to zero along a cosine. `contrastive` epochs of supervised contrastive
-    learning come first. `validation` is the share of the training rows that early stopping looks
-    at, and `patience` the epochs without gain that it bears.
+    Rates rise from zero to their peaks during the warm-up, then fall to zero along a cosine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rank: Annotated[int, Field(ge=1, le=MAX_RANK)] = 8
-    alpha: Annotated[float, Field(gt=0, le=1024)] = 16.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    sites: str = "all"
-    layers: Annotated[int, Field(ge=1)] | None = None
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 10
-    contrastive: Annotated[int, Field(ge=0, le=1000)] = 0
-    batch: Annotated[int, Field(ge=1, le=4096)] = 32
-    rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
-    head_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    validation: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
-    patience: Annotated[int, Field(ge=1)] = 3
-    device: Device = "auto"
+    rank: Annotated[
+        int, Field(ge=1, le=MAX_RANK, description="Rank of the added products; its bytes grow.")
+    ] = 8
+    alpha: Annotated[
+        float, Field(gt=0, le=1024, description="What is added counts alpha / rank times.")
+    ] = 16.0
+    dropout: Annotated[
+        float, Field(ge=0, lt=1, description="Of what goes into the added products.")
+    ] = 0.1
+    sites: Annotated[
+        str, Field(description="Endings of site names, comma-separated, or `all`.")
+    ] = "all"
+    layers: Annotated[
+        int | None,
+        Field(ge=1, description="Only the last so many layers; earlier ones stay frozen."),
+    ] = None
+    epochs: Annotated[int, Field(ge=1, le=1000, description="Passes over the rows, at most.")] = 10
+    contrastive: Annotated[
+        int,
+        Field(ge=0, le=1000, description="Epochs of supervised contrastive learning before."),
+    ] = 0
+    batch: Annotated[int, Field(ge=1, le=4096, description="Rows a step.")] = 32
+    rate: Annotated[float, Field(gt=0, le=1, description="Peak learning rate of LoRA.")] = 5e-4
+    head_rate: Annotated[
+        float,
+        Field(gt=0, le=1, description="Peak learning rate of the head that LoRA learns with."),
+    ] = 2e-3
+    warmup: Annotated[float, Field(ge=0, lt=1, description="Share of the steps.")] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, le=1, description="AdamW's.")] = 0.01
+    smoothing: Annotated[float, Field(ge=0, lt=1, description="Label smoothing.")] = 0.05
+    clip: Annotated[float, Field(gt=0, description="Largest norm of a step's gradient.")] = 1.0
+    validation: Annotated[
+        float,
+        Field(ge=0.05, le=0.5, description="Share of the rows that early stopping looks at."),
+    ] = 0.2
+    patience: Annotated[
+        int, Field(ge=1, description="Epochs without a gain on these before it stops.")
+    ] = 3
+    device: Annotated[
+        Device, Field(description="`cpu`, `cuda` (with mixed precision), or `auto`.")
+    ] = "auto"

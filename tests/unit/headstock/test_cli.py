@@ -16,7 +16,7 @@ from tests.support import SITES, make_adapter_file
 from tests.tiny import make_tiny_backbone, write_tiny_model
 from training.heads import METHODS
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+TRAINING = (Path(__file__).parents[3] / "TRAINING.md").read_text()
 
 
 @pytest.fixture
@@ -341,7 +341,7 @@ def test_the_help_of_train_names_every_head(
     _, out, _ = run(monkeypatch, capsys, "train", "--help")
     for name in METHODS:
         assert f" {name}, " in out, name
-        assert f"| `{name}` | " in README, name
+        assert f"| `{name}` | " in TRAINING, name
 
 
 def test_a_tenants_feature_cache_is_shown_and_set(
