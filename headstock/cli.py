@@ -9,6 +9,7 @@ from adapters.errors import HeadstockError
 from backbone.errors import BackboneError
 from headstock.commands.adapters import predict, push, release_app
 from headstock.commands.backbone import backbone_app
+from headstock.commands.peft import import_peft
 from headstock.commands.serve import serve
 from headstock.commands.tenants import key_app, tenant_app
 from headstock.commands.train import evaluate, inspect, train
@@ -45,6 +46,7 @@ def _headstock(
 app.command()(demo)
 app.add_typer(backbone_app, name="backbone")
 app.command()(train)
+app.command("import")(import_peft)
 app.command()(evaluate)
 app.command()(inspect)
 app.add_typer(tenant_app, name="tenant")

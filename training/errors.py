@@ -23,6 +23,12 @@ class InvalidRecipe(TrainingError):
     code = "invalid-recipe"
 
 
+class InvalidPeft(TrainingError):
+    """A folder of PEFT cannot be taken as it is; the message names the file, module or setting."""
+
+    code = "invalid-peft"
+
+
 def named_counts(counts: Iterable[tuple[str, int]]) -> str:
     """ "'refund' (1), 'lost card' (1) and 3 more": the first few values with their row counts."""
     pairs = list(counts)

@@ -16,6 +16,7 @@ from training.features import Encoded, FeatureCache, Progress, encode_texts
 from training.finetune.settings import LoraRecipe
 from training.heads import METHODS, Fit, Fold, Problem, fit_head
 from training.heads.folds import NO_ROW
+from training.peft.lora import PeftLora
 from training.recipe import Recipe
 from training.run import Run
 from training.tasks import Task
@@ -81,8 +82,17 @@ def usual_names(
     return {label: text for label, text in texts.items() if text is not None}
 
 
-def fit_frozen(workshop: Workshop, rows: TrainingRows, encoded: Encoded, named: Encoded) -> Fitted:
-    """A head on the frozen backbone's features; where names are tried, the folds decide."""
+def fit_frozen(
+    workshop: Workshop,
+    rows: TrainingRows,
+    encoded: Encoded,
+    named: Encoded,
+    given: PeftLora | None = None,
+) -> Fitted:
+    """A head on the frozen backbone's features; where names are tried, the folds decide.
+
+    The LoRA that is `given` is as frozen: the features are those behind it.
+    """
     recipe, task = workshop.recipe, workshop.task
     plain = _examples(workshop, rows, encoded)
     strata = task.strata(rows.targets)
@@ -108,7 +118,9 @@ def fit_frozen(workshop: Workshop, rows: TrainingRows, encoded: Encoded, named: 
             "label_names": "yes" if with_names else "no",
             "folds": float(found.folds),
             "out_of_fold_loss": found.loss,
+            **({} if given is None else given.settings),
         },
+        lora=None if given is None else given.lora,
     )
 
 

@@ -15,6 +15,7 @@ from adapters.scoring import build_scorer
 from backbone import Backbone
 from training.data.rows import Columns, Rows, read_rows
 from training.data.splits import Leaks, Split, find_leaks, split_rows
+from training.errors import InvalidRecipe
 from training.evaluate import measure_adapter, score_texts
 from training.features import POOLED, TOKENS, FeatureCache
 from training.fitting import (
@@ -27,6 +28,7 @@ from training.fitting import (
     usual_names,
 )
 from training.heads.base import GOLDEN_ROWS
+from training.peft.lora import PeftLora
 from training.recipe import Recipe
 from training.run import Run
 from training.tasks import TASKS, VALUES, Task
@@ -63,13 +65,17 @@ def train_adapter(
     recipe: Recipe,
     stage: Stage,
     places: Places = Places(),
+    given: PeftLora | None = None,
 ) -> Trained:
-    """Train on the training rows, measure once on the test rows.
+    """Train on the training rows, measure once on the test rows; with a `given` LoRA a head alone.
 
     Raises:
+        InvalidRecipe: LoRA is to be trained, and is given.
         InvalidData: the rows cannot be used.
         TrainingError, BackboneError: the work failed.
     """
+    if recipe.lora is not None and given is not None:
+        raise InvalidRecipe("--lora trains LoRA and --peft takes one as it is: give one of them")
     task = TASKS[recipe.task]
     rows = read_rows(data, columns, task)
     split = split_rows(
@@ -84,7 +90,8 @@ def train_adapter(
     labels = task.labels(targets)
     teaching = TrainingRows(texts, targets, labels, usual_names(recipe, task, labels, len(targets)))
     n_train, n_known = len(texts), len(texts) + len(test_texts)
-    encoded = workshop.encode([*texts, *test_texts, *teaching.names.values()], "features")
+    everything = [*texts, *test_texts, *teaching.names.values()]
+    encoded = workshop.encode(everything, "features", None if given is None else given.lora)
     train, named = encoded.part(0, n_train), encoded.part(n_known, len(encoded.features))
     test = encoded.part(n_train, n_known)
 
@@ -94,7 +101,7 @@ def train_adapter(
     if fitted is not None:
         test = workshop.encode(test_texts, "test features", fitted.lora)
     else:
-        fitted = fit_frozen(workshop, teaching, train, named)
+        fitted = fit_frozen(workshop, teaching, train, named, given)
 
     manifest = _manifest(recipe, backbone, rows, split, labels, fitted)
     tensors = dict(fitted.fit.head.tensors)
@@ -106,10 +113,11 @@ def train_adapter(
         tensors |= fitted.lora.tensors()
     golden = fitted.fit.head.golden
     content = build_adapter(
-        manifest, tensors, _golden(fitted.vectors) if golden is None else golden
+        manifest, tensors, golden_rows(fitted.vectors) if golden is None else golden
     )
     if run is not None:
         run.end()
+    notes = notes if given is None else given.notes
     warnings = (*notes, *_warnings(task, find_leaks(rows, split), fitted, manifest))
     return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
 
@@ -152,8 +160,8 @@ def _manifest(
     )
 
 
-def _golden(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A few training vectors, spread over the data."""
+def golden_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A few of the vectors x [m, d], spread over them: golden features [g, d]."""
     places = np.linspace(0, len(x) - 1, min(GOLDEN_ROWS, len(x))).astype(int)
     golden: NDArray[np.float32] = x[places]
     return golden

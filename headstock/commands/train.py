@@ -18,9 +18,16 @@ from headstock.output import note, show_json, show_table
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from adapters.manifest import Estimate, Manifest, Measured
+    from training.train import Trained
 
 Data = Annotated[Path, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")]
 File = Annotated[Path, typer.Argument(help="An adapter file.", metavar="FILE")]
+Name = Annotated[str, typer.Option(help="Name of an added backbone.")]
+Output = Annotated[Path, typer.Option(help="The adapter file to write.")]
+AnyBase = Annotated[
+    bool,
+    typer.Option("--any-base", help="Take LoRA of PEFT that names another base model."),
+]
 TextColumn = Annotated[str, typer.Option(help="Column with the texts.")]
 LabelColumn = Annotated[str, typer.Option(help="Column with the labels, values, tags or entities.")]
 SplitColumn = Annotated[str, typer.Option(help="Column with the split, where there is one.")]
@@ -38,8 +45,8 @@ _HEADS = (
 
 def train(
     data: Data,
-    backbone: Annotated[str, typer.Option(help="Name of an added backbone.")],
-    output: Annotated[Path, typer.Option(help="The adapter file to write.")],
+    backbone: Name,
+    output: Output,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     split_column: SplitColumn = "split",
@@ -90,38 +97,58 @@ def train(
             help="Where the torch model lies that the backbone was made of, for LoRA.",
         ),
     ] = None,
+    peft: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of PEFT: its LoRA is taken as it is, and the head fitted behind it.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    any_base: AnyBase = False,
     json: AsJson = False,
 ) -> None:
     """Train an adapter from labelled rows and measure it."""
     from adapters.container import write_file
     from training.data.rows import Columns
+    from training.errors import InvalidRecipe
     from training.output import check_output
+    from training.peft.lora import read_peft
     from training.recipe import make_recipe
     from training.train import Places, train_adapter
 
     check_output(output, data)
+    if any_base and peft is None:
+        raise InvalidRecipe("--any-base is for the LoRA of --peft, and there is none")
     given = {"task": task, "head": head, "weights": weights, "names": names, "seed": seed}
     recipe = make_recipe({**given, "lora": {} if lora else None}, change or ())
     columns = Columns(text_column, label_column, split_column, train_split, test_split)
+    opened = open_backbone(backbone)
+    ready = None if peft is None else read_peft(peft, opened.manifest, any_base)
     with progress_bars() as stage:
         result = train_adapter(
             data,
             columns,
-            open_backbone(backbone),
+            opened,
             feature_cache(),
             recipe,
             stage,
             Places(run or output.with_suffix(".run"), resume, torch_weights),
+            ready,
         )
     write_file(output, result.content)
-    for warning in result.warnings:
+    show_trained(output, result, json)
+
+
+def show_trained(output: Path, trained: "Trained", json: bool) -> None:
+    """Say what was written to `output`."""
+    for warning in trained.warnings:
         note(f"Note: {warning}")
     if json:
-        content = {"file": str(output), "digest": result.digest, "warnings": result.warnings}
-        show_json({**content, "manifest": result.manifest.model_dump(mode="json")})
+        content = {"file": str(output), "digest": trained.digest, "warnings": trained.warnings}
+        show_json({**content, "manifest": trained.manifest.model_dump(mode="json")})
     else:
-        _show_measured(result.manifest)
-        note(f"Wrote {output} ({len(result.content):,} bytes, sha256 {result.digest[:12]}…).")
+        _show_measured(trained.manifest)
+        note(f"Wrote {output} ({len(trained.content):,} bytes, sha256 {trained.digest[:12]}…).")
 
 
 def evaluate(
