@@ -9,7 +9,7 @@ from training.backbones.sources import WEIGHTS
 from training.errors import InvalidPeft
 from training.peft.config import PeftConfig
 
-_HUB_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]+")
+_HUB_ID = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*")  # a path begins with / or . or C:
 
 
 def check_base(config: PeftConfig, manifest: Manifest) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ def check_base(config: PeftConfig, manifest: Manifest) -> tuple[str, ...]:
         if file_sha256(weights) != source.weights_sha256:
             raise _other(f"{weights}, which is not the file", manifest)
         return ()
-    if source.kind == "huggingface" and _HUB_ID.fullmatch(base) and base not in (".", ".."):
+    if source.kind == "huggingface" and _HUB_ID.fullmatch(base):
         if not _same_id(base, source.id):
             raise _other(f"{base[:120]!a}", manifest)
         return ()

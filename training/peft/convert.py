@@ -42,10 +42,13 @@ def import_adapter(
     """
     peft = read_peft(folder, backbone.manifest, any_base)
     head = read_head(peft, task)
+    for feature in {_feature(head), *((TOKENS,) if head.of_first_token else ())}:
+        if feature not in backbone.manifest.features:
+            raise InvalidPeft(f"the head takes {feature}, which backbone {backbone.name} lacks")
     names = _labels(peft, head.outputs, labels)
     manifest = _manifest(peft, head, names, backbone)
     encoded = encode_texts(
-        backbone, SAMPLE_TEXTS, head.task == "tagging", cache, stage("features"), peft.lora
+        backbone, SAMPLE_TEXTS, _feature(head) == TOKENS, cache, stage("features"), peft.lora
     )
     if head.of_first_token:
         _check_pooling(backbone, cache, stage, peft, np.stack(encoded.features))
@@ -56,6 +59,10 @@ def import_adapter(
     return Trained(content, hashlib.sha256(content).hexdigest(), manifest, peft.notes)
 
 
+def _feature(head: CarriedHead) -> str:
+    return TOKENS if head.task == "tagging" else POOLED
+
+
 def _manifest(
     peft: PeftLora, head: CarriedHead, labels: tuple[str, ...], backbone: Backbone
 ) -> Manifest:
@@ -64,7 +71,7 @@ def _manifest(
             task=head.task,
             head=head.head,
             backbone=backbone.digest,
-            feature=TOKENS if head.task == "tagging" else POOLED,
+            feature=_feature(head),
             labels=labels,
             calibration=None if head.task == "regression" else Calibration(temperature=1.0),
             thresholds=(0.5,) * len(labels) if head.task == "multilabel" else None,

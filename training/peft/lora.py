@@ -60,6 +60,8 @@ def read_peft(path: Path, manifest: Manifest, any_base: bool = False) -> PeftLor
     notes = () if any_base else check_base(folder.config, manifest)
     factors, head, unknown = _sort(folder.tensors)
     sites, head_lora, family = _places(factors, tuple(manifest.sites), unknown)
+    if manifest.source.kind == "onnx":
+        unknown += head_lora  # features may be tapped behind a pooler, which is no site
     if unknown:
         raise InvalidPeft(
             f"{path} has weights that LoRA of backbone {manifest.name} cannot have: "
@@ -93,7 +95,7 @@ def _sort(
         found = _FACTOR.fullmatch(inside)
         if not name.startswith(_PREFIX) or inside in head:
             unknown.append(name)
-        elif found:
+        elif found and found[2] not in factors.get(found[1], {}):
             factors.setdefault(found[1], {})[found[2]] = tensors[name]
         elif _is_head(inside) and ".lora_" not in inside:
             head[inside] = tensors[name]
@@ -161,7 +163,7 @@ def _scaled(module: str, a: Matrix, b: Matrix, config: PeftConfig) -> tuple[Matr
     if rank > MAX_RANK:
         raise InvalidPeft(f"module {shown} has rank {rank}; an adapter has at most {MAX_RANK}")
     with np.errstate(over="ignore"):  # said below
-        scaled = (b.T * config.scale(module)).astype(np.float32)
+        scaled = (b.T.astype(np.float64) * config.scale(module)).astype(np.float32)
     if not np.isfinite(scaled).all():
         raise InvalidPeft(f"module {shown}: lora_B is too large once it is scaled by alpha / rank")
     return a, scaled

@@ -12,8 +12,9 @@ import pytest
 
 from headstock.cli import main
 from service import VERSION
+from tests.peft_folders import make_modules, write_peft
 from tests.support import SITES, make_adapter_file
-from tests.tiny import make_tiny_backbone, write_tiny_model
+from tests.tiny import WIDTH, make_tiny_backbone, write_tiny_model
 from training.heads import METHODS
 
 TRAINING = (Path(__file__).parents[3] / "TRAINING.md").read_text()
@@ -104,6 +105,45 @@ def test_rows_of_several_labels_to_an_adapter_and_its_answers(
     code, out, err = run(monkeypatch, capsys, *train, "--task", "regression", "--head", "logistic")
     assert code == 2
     assert "a logistic head cannot do regression" in err
+
+
+def test_what_peft_saved_becomes_an_adapter(
+    home: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_tiny_backbone(home / "backbones")
+    head = {"classifier.weight": np.ones((3, WIDTH), np.float32)}
+    modules = make_modules({"layer.query": (4, WIDTH, WIDTH)})
+    folder = write_peft(tmp_path / "peft", modules, head, task_type="TOKEN_CLS")
+    (tmp_path / "labels.txt").write_text("O\nB-x\nI-x\n")
+    take = ("import", str(folder), "--backbone", "tiny", "--output")
+    code, out, err = run(
+        monkeypatch, capsys, *take, "a.safetensors", "--labels", "labels.txt", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["manifest"]["labels"] == ["O", "B-x", "I-x"]
+    code, out, err = run(monkeypatch, capsys, *take, "b.safetensors", "--labels", "O, B-x,I-x")
+    assert code == 0, err
+    assert "Note: the LoRA names no base model" in err
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    code, out, _ = run(monkeypatch, capsys, "inspect", "b.safetensors")
+    assert "rank 4 at 1 sites: layer.query" in out
+    code, out, err = run(monkeypatch, capsys, *take, "c.safetensors", "--labels", "a,b", "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "invalid-peft"
+    assert not (tmp_path / "c.safetensors").exists()
+    own = str(folder / "adapter_model.safetensors")
+    code, out, err = run(monkeypatch, capsys, *take, own, "--labels", "O,B-x,I-x")
+    assert "is the input itself" in err.replace("\n", " ")
+    code, out, err = run(monkeypatch, capsys, *take, "c.safetensors", "--task", "what")
+    assert code == 2
+    train = ("train", str(data), "--backbone", "tiny", "--output", "d.safetensors")
+    code, out, err = run(monkeypatch, capsys, *train, "--any-base")
+    assert code == 2
+    assert "--any-base is for the LoRA of --peft" in err
 
 
 def test_an_onnx_file_to_a_measured_adapter(
