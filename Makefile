@@ -20,7 +20,7 @@ setup: .venv/.ready ## Make .venv with everything: serving, training, demo, deve
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 		|| { echo "Headstock needs Python 3.11; call it with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[train,demo,dev]'
+	@$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[train,demo,plots,dev]'
 	@touch $@
 
 demo: setup ## Two tenants on one backbone, from sample data to a hot swap, in three minutes
@@ -45,7 +45,7 @@ bench-peers: setup ## Measure what a user would run instead, each in an environm
 
 lock: ## Resolve all versions anew into constraints.txt and requirements-serving.txt
 	@rm -rf .venv && $(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --upgrade -e '.[train,demo,dev]'
+	@$(BIN)/pip install --quiet --upgrade -e '.[train,demo,plots,dev]'
 	@$(BIN)/python -m tools.lock
 
 clean: ## Remove the environment and all local state

@@ -9,6 +9,7 @@ from adapters.errors import HeadstockError
 from backbone.errors import BackboneError
 from headstock.commands.adapters import predict, push, release_app
 from headstock.commands.backbone import backbone_app
+from headstock.commands.curves import curves
 from headstock.commands.peft import import_peft
 from headstock.commands.serve import serve
 from headstock.commands.tenants import key_app, tenant_app
@@ -49,6 +50,7 @@ app.command()(train)
 app.command("import")(import_peft)
 app.command()(evaluate)
 app.command()(inspect)
+app.command()(curves)
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(key_app, name="key")
 app.command()(push)
@@ -58,7 +60,10 @@ app.command()(serve)
 
 
 # What `pip install headstock` leaves out, by the names that are imported.
-_TRAIN_EXTRA = {"onnx", "onnxscript", "polars", "scipy", "sklearn", "torch", "transformers"}
+_TRAIN = ("train", "all that training needs")
+_EXTRAS = dict.fromkeys(
+    ("onnx", "onnxscript", "polars", "scipy", "sklearn", "torch", "transformers"), _TRAIN
+) | {"matplotlib": ("plots", "what images need")}
 
 
 def main() -> None:
@@ -71,12 +76,13 @@ def main() -> None:
         _fail(error.code, str(error))
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in _TRAIN_EXTRA:
+        if missing not in _EXTRAS:
             raise
+        extra, what = _EXTRAS[missing]
         _fail(
             "not-installed",
-            f"this command needs {missing}, which is not installed; get all that training needs "
-            "with: pip install 'headstock[train]'",
+            f"this command needs {missing}, which is not installed; get {what} with: "
+            f"pip install 'headstock[{extra}]'",
         )
     except KeyboardInterrupt:
         note("Interrupted.")

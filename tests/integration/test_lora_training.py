@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.encoders import save_model
 from training.backbones import sources
 from training.backbones.add import add_from_folder
 from training.backbones.export import load_encoder
-from training.curves import read_curves
+from training.curves import EpochRecord, StepRecord, read_curves, read_phases
 from training.data.rows import Columns
 from training.errors import TrainingError
 from training.evaluate import evaluate_adapter
@@ -157,9 +158,18 @@ def test_lora_learns_what_a_frozen_backbone_does_not_tell(
     cache = FeatureCache(tmp_path / "other.sqlite")
     again = evaluate_adapter(adapter, data, Columns(), home / "backbones", cache, stage)
     assert again.measured == trained.manifest.measured
-    records = list(read_curves(tmp_path / "run" / "probe.jsonl"))
-    assert [record["epoch"] for record in records] == list(range(1, len(records) + 1))
-    assert records[-1]["train_loss"] < records[0]["train_loss"]
+    probe, final = read_phases(tmp_path / "run")
+    assert [record["epoch"] for record in probe.epochs] == list(range(1, len(probe.epochs) + 1))
+    assert {frozenset(each) for each in probe.epochs} == {frozenset(get_type_hints(EpochRecord))}
+    assert {frozenset(each) for each in probe.steps} == {frozenset(get_type_hints(StepRecord))}
+    assert probe.epochs[-1]["train_loss"] < probe.epochs[0]["train_loss"]
+    assert probe.epochs[-1]["train_metric"] > probe.epochs[0]["train_metric"]
+    assert probe.best is not None
+    assert len(final.epochs) == probe.best["epoch"]
+    rates = [record["rate"] for record in probe.steps]
+    assert rates[:2] == [pytest.approx(0.02 / 16), pytest.approx(0.04 / 16)]  # warms up
+    assert max(rates) == rates[15] == 0.02
+    assert {record["validation_loss"] for record in final.epochs} == {None}
     assert not list((tmp_path / "run").glob("*.checkpoint"))
 
 
@@ -205,8 +215,12 @@ def test_an_interrupted_training_ends_with_the_same_file(
     resumed = train(data, backbone, weights, tmp_path / "cut", recipe(), resume=True)
     assert resumed.digest == whole.digest
     for phase in ("probe", "final"):
-        records = [list(read_curves(tmp_path / run / f"{phase}.jsonl")) for run in ("whole", "cut")]
+        records = [
+            [{**each, "seconds": None} for each in read_curves(tmp_path / run / f"{phase}.jsonl")]
+            for run in ("whole", "cut")
+        ]
         assert records[0] == records[1]
+        assert len(records[0]) > 10
 
 
 def test_the_checkpoint_of_another_training_is_refused(
@@ -247,7 +261,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_weights(
     trained = train(data, backbone, weights, tmp_path / "run", recipe(epochs=20, patience=20))
     assert "the loss became nan at step 25 (epoch 4)" in trained.warnings[0]
     assert "the best before, are kept" in trained.warnings[0]
-    assert len(list(read_curves(tmp_path / "run" / "probe.jsonl"))) == 3
+    probe, *_ = read_phases(tmp_path / "run")
+    assert (len(probe.epochs), len(probe.steps)) == (3, 24)
     calls, bad = 0, 5
     with pytest.raises(TrainingError, match=r"nan at step 5 \(epoch 1\).*no epoch was finished"):
         train(data, backbone, weights, tmp_path / "run", recipe())
@@ -297,7 +312,7 @@ def test_a_killed_training_is_resumed_to_the_same_file(
     environment = {**os.environ, "HEADSTOCK_HOME": str(home), "OMP_NUM_THREADS": "1"}
     subprocess.run(command("whole.safetensors"), env=environment, check=True, capture_output=True)
     resume: tuple[str, ...] = ()
-    for lines in (1, 4):  # of curves, when the blow falls
+    for lines in (9, 40):  # of curves, when the blow falls
         process = subprocess.Popen(
             command("cut.safetensors", *resume), env=environment, stderr=subprocess.DEVNULL
         )

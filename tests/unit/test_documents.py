@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from packaging.requirements import Requirement
@@ -12,6 +13,7 @@ from adapters.errors import HeadstockError
 from service.errors import Problem, to_problem
 from service.metrics import Metrics
 from service.settings import Settings
+from training.curves import EpochRecord, StepRecord
 from training.finetune.settings import LoraRecipe
 
 ROOT = Path(__file__).parents[2]
@@ -98,3 +100,12 @@ def test_the_figures_are_those_that_were_measured() -> None:
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text().splitlines()
     assert len(rows) > 8
     assert set(rows) <= set(results)
+
+
+def test_every_key_of_the_curves_is_in_the_operations_page() -> None:
+    page = (ROOT / "OPERATIONS.md").read_text().split("## Curves of a training")[1]
+    table = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", page.split("\n## ")[0], re.MULTILINE)
+    steps, epochs = get_type_hints(StepRecord), get_type_hints(EpochRecord)
+    expected = {key: "step, epoch" if key in steps else "epoch" for key in epochs}
+    assert dict(table) == expected
+    assert steps.keys() <= epochs.keys()

@@ -35,6 +35,7 @@ PLACES = {
     "sqlalchemy": ("adapters/registry/",),
     "starlette": ("service/http/", "service/app.py"),
     "typer": ("headstock/",),
+    "matplotlib": ("headstock/plots/image.py",),
 }
 
 

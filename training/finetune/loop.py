@@ -21,6 +21,7 @@ from training.curves import Curves
 from training.errors import TrainingError
 from training.finetune.checkpoint import Checkpoint, State
 from training.finetune.model import Factors, TunedEncoder
+from training.finetune.monitor import Monitor, Seen, judge, spread
 from training.finetune.objectives import Linear, Prototypes, contrastive_loss
 from training.finetune.schedule import class_batches, rate_factor, shuffled_batches
 from training.finetune.settings import LoraRecipe
@@ -46,6 +47,14 @@ class Material:
         """[n + 1]: where each row's vectors begin."""
         sizes = [1 if row.spans is None else len(row.spans.positions) for row in self.rows]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    def pick(self, places: Sequence[int]) -> "Material":
+        """Some of the rows."""
+        starts = self.starts()
+        vectors = np.concatenate([np.arange(starts[each], starts[each + 1]) for each in places])
+        return Material(
+            [self.rows[each] for each in places], self.y[vectors], self.weights[vectors]
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +101,11 @@ class LoraTraining:
         self._material = material
         self._starts = material.starts()
         self._validation = validation
+        self._sample = (  # as many training rows: what the gap is measured on
+            None
+            if validation is None
+            else material.pick(spread(len(material.rows), len(validation.rows)))
+        )
         self._settings = settings
         self._seed = seed
         self._lora = [
@@ -124,6 +138,7 @@ class LoraTraining:
         last = epochs if stop_after is None else stop_after
         plan = [len(self._batches(epoch)) for epoch in range(epochs)]
         ends = np.cumsum(plan).tolist()
+        monitor = Monitor(curves, self._task.KIND, ends[last - 1])
         saved_at = time.monotonic()
         with _memory(self._settings):
             while self._now.step < ends[last - 1]:
@@ -133,10 +148,11 @@ class LoraTraining:
                 if not math.isfinite(loss):
                     notes = (self._failed(epoch, loss),)
                     break
+                monitor.step(*self._place(epoch), self._rate(), loss)
                 self._now.step += 1
                 progress(self._now.step, ends[last - 1])
                 if self._now.step == ends[epoch]:
-                    self._end_epoch(epoch, curves, ends[-1])
+                    self._end_epoch(epoch, monitor)
                     if self._validation and epoch - self._now.best_epoch >= self._settings.patience:
                         break
                 if time.monotonic() - saved_at >= _SAVE_EVERY_S or self._now.step in ends:
@@ -151,6 +167,14 @@ class LoraTraining:
             return class_batches(self._material.y.tolist(), settings.batch, self._seed, epoch)
         lengths = [row.length for row in rows]
         return shuffled_batches(lengths, settings.batch, self._seed, epoch)
+
+    def _place(self, epoch: int) -> tuple[str, int, int]:
+        """Where the training stands, for its curves."""
+        return "contrastive" if self._is_contrastive(epoch) else "lora", epoch, self._now.step
+
+    def _rate(self) -> float:
+        """The rate of LoRA's last step."""
+        return float(self._optimizer.param_groups[0]["lr"])
 
     def _is_contrastive(self, epoch: int) -> bool:
         return epoch < self._settings.contrastive
@@ -201,38 +225,43 @@ class LoraTraining:
         """Mixed precision on CUDA; on a CPU float32."""
         return torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda")
 
-    def _end_epoch(self, epoch: int, curves: Curves, steps: int) -> None:
+    def _end_epoch(self, epoch: int, monitor: Monitor) -> None:
         now = self._now
-        train_loss = now.sum_loss / max(1, now.n_losses)
+        objective = now.sum_loss / max(1, now.n_losses)
         now.sum_loss, now.n_losses = 0.0, 0
-        found = None if self._validation is None else self._validate(self._validation)
+        seen = self._judge()
+        found = None if seen is None else seen[1].loss
         if found is None or found < now.best_loss:
             now.best_loss = now.best_loss if found is None else found
             now.best_epoch = epoch
             self._best = {name: each.clone() for name, each in self._trained().items()}
-        curves.add(
-            {
-                "stage": "contrastive" if self._is_contrastive(epoch) else "lora",
-                "epoch": epoch + 1,
-                "step": now.step - 1,
-                "rate": self._peaks[0] * rate_factor(now.step - 1, steps, self._settings.warmup),
-                "train_loss": train_loss,
-                "validation_loss": found,
-                "gap": None if found is None else found - train_loss,
-            }
+        stage, _, step = self._place(epoch)
+        monitor.epoch(stage, epoch, step - 1, self._rate(), objective, seen)
+
+    def _judge(self) -> tuple[Seen, Seen] | None:
+        """Training and validation rows at the validation rows' best temperature.
+
+        Overconfidence is mended later. None where there are no validation rows.
+        """
+        if self._validation is None or self._sample is None:
+            return None
+        held = self._outputs(self._validation)
+        temperature = self._task.calibrate(held, self._validation.y)
+        taught = self._outputs(self._sample)
+        return (
+            judge(self._task, taught, self._sample.y, temperature),
+            judge(self._task, held, self._validation.y, temperature),
         )
 
-    def _validate(self, validation: Material) -> float:
-        """The validation rows' loss at their best temperature: overconfidence is mended later."""
+    def _outputs(self, material: Material) -> NDArray[np.float64]:
+        """Raw outputs [m, C] without dropout."""
         self._model.eval()
         with torch.inference_mode(), self._precision():
             raw = [
                 self._objective(self._features(batch).float()).cpu().double().numpy()
-                for batch in _in_order(validation.rows, self._settings.batch)
+                for batch in _in_order(material.rows, self._settings.batch)
             ]
-        outputs = np.concatenate(raw)
-        temperature = self._task.calibrate(outputs, validation.y)
-        return float(self._task.losses(outputs, validation.y, temperature).mean())
+        return np.concatenate(raw)
 
     def _trained(self) -> dict[str, Tensor]:
         """All trained tensors by name."""

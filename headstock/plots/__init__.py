@@ -1,0 +1,1 @@
+"""Curves of a training, drawn in the terminal or into an image."""
