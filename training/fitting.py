@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from adapters.lora import Lora, make_lora
 from backbone import Backbone
+from training.copies import fit_with_copies
 from training.data.splits import hold_out
 from training.examples import Examples, name_as_text, of_rows, of_tokens
 from training.features import Encoded, FeatureCache, Progress, encode_texts
@@ -89,7 +90,7 @@ def fit_frozen(
     named: Encoded,
     given: PeftLora | None = None,
 ) -> Fitted:
-    """A head on the frozen backbone's features; where names are tried, the folds decide.
+    """A head on the frozen backbone's features; where names or copies are tried, folds decide.
 
     The LoRA that is `given` is as frozen: the features are those behind it.
     """
@@ -103,24 +104,33 @@ def fit_frozen(
         return fit_head(METHODS[recipe.method], task, problem, folds, workshop.stage(what))
 
     taught = _with_names(workshop, rows, plain, named)
-    if taught is None or recipe.names == "yes":
-        found, with_names = fit(taught or plain, "fit"), taught is not None
-    else:
+    examples, without = taught or plain, None
+    if taught is not None and recipe.names != "yes":
         without, named_fit = fit(plain, "fit"), fit(taught, "fit with names")
-        with_names = named_fit.loss < without.loss
-        found = named_fit if with_names else without
+        if named_fit.loss < without.loss:
+            without = named_fit
+        else:
+            examples = plain
+    lora = None if given is None else given.lora
+
+    def encode(texts: Sequence[str], what: str) -> Encoded:
+        return workshop.encode(texts, what, lora)
+
+    # After the names: what they tell is not to be told a second time by copies.
+    found, tried = fit_with_copies(recipe, rows.texts, examples, without, fit, encode)
     return Fitted(
         fit=found,
         counts=task.counts(plain.y),
         vectors=plain.x,
         settings={
             **found.settings,
-            "label_names": "yes" if with_names else "no",
+            "label_names": "no" if examples is plain else "yes",
             "folds": float(found.folds),
             "out_of_fold_loss": found.loss,
+            **tried,
             **({} if given is None else given.settings),
         },
-        lora=None if given is None else given.lora,
+        lora=lora,
     )
 
 
@@ -198,7 +208,7 @@ def fit_with_lora(
             "label_names": "yes" if rows.names else "no",
             "held_out_loss": with_lora.loss,
             "held_out_loss_frozen": without.loss,
-            "lora_epochs": float(probe.epochs),
+            "lora_best_epoch": float(probe.epochs),
             **_flat(settings),
         },
         lora=lora,

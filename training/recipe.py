@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.manifest import TaskName
+from training.augment import Kind as AugmentationKind
 from training.errors import InvalidRecipe
 from training.finetune.settings import LoraRecipe
 from training.heads import METHODS, MethodName
@@ -14,6 +15,7 @@ from training.tasks.base import VALUES
 
 MAX_SEED = 2**32 - 1  # as scikit-learn takes them
 Names = Literal["auto", "yes", "no"]
+Augment = Literal["none", "auto", AugmentationKind]
 ClassWeights = Literal["none", "balanced"]
 
 
@@ -25,13 +27,16 @@ class Recipe(_Part):
     """One training's settings. The same recipe, data, seed and backbone give the same file.
 
     `head` None is the task's usual one. `names` says whether labels' names, encoded, stand among
-    the training rows: "auto" tries it where rows are few.
+    the training rows: "auto" tries it where rows are few. `augment` says whether changed `copies`
+    of each training row teach too (see `training.augment`): "auto" tries each kind.
     """
 
     task: TaskName = "classification"
     head: MethodName | None = None
     weights: ClassWeights = "none"
     names: Names = "auto"
+    augment: Augment = "none"
+    copies: Annotated[int, Field(ge=1, le=8)] = 1
     lora: LoraRecipe | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
@@ -57,6 +62,19 @@ class Recipe(_Part):
                 f"a {self.method} head counts the rows that it stores, and none for more than "
                 f"another: weights must be none; they are taken by {known}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_augment(self) -> "Recipe":
+        if self.augment == "none":
+            return self
+        if TASKS[self.task].PER_TOKEN:
+            raise ValueError(
+                f"augment: a changed text has its words elsewhere, and {self.task} needs their "
+                "places; use augment=none"
+            )
+        if self.lora is not None:
+            raise ValueError("augment: LoRA is trained on rows as they are; use augment=none")
         return self
 
 

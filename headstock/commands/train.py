@@ -70,6 +70,13 @@ def train(
         str,
         typer.Option(help="Whether labels' names teach too: yes, no, auto (where it helps)."),
     ] = "auto",
+    augment: Annotated[
+        str,
+        typer.Option(
+            help="Whether changed copies of training rows teach too: none, word_drop, word_swap, "
+            "typo, or auto (tries each, and takes one where it clearly helps)."
+        ),
+    ] = "none",
     lora: Annotated[
         bool, typer.Option("--lora", help="Fine-tune inside the backbone too, by LoRA.")
     ] = False,
@@ -119,7 +126,14 @@ def train(
     check_output(output, data)
     if any_base and peft is None:
         raise InvalidRecipe("--any-base is for the LoRA of --peft, and there is none")
-    given = {"task": task, "head": head, "weights": weights, "names": names, "seed": seed}
+    given = {
+        "task": task,
+        "head": head,
+        "weights": weights,
+        "names": names,
+        "seed": seed,
+        "augment": augment,
+    }
     recipe = make_recipe({**given, "lora": {} if lora else None}, change or ())
     columns = Columns(text_column, label_column, split_column, train_split, test_split)
     opened = open_backbone(backbone)

@@ -443,3 +443,23 @@ def test_what_is_no_adapter_is_not_sent(
     code, _, err = run(monkeypatch, capsys, *push, "--server", "http://127.0.0.1:9")
     assert code == 1
     assert "not an adapter file" in err
+
+
+def test_copies_that_teach_are_asked_for_by_name(
+    home: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_tiny_backbone(home / "backbones")
+    train = ("train", str(data), "--backbone", "tiny", "--output", "a.safetensors", "--json")
+    code, out, err = run(monkeypatch, capsys, *train, "--augment", "word_swap", "--set", "copies=2")
+    assert code == 0, err
+    settings = json.loads(out)["manifest"]["training"]["settings"]
+    assert (settings["augment"], settings["copies"]) == ("word_swap", 2)
+    code, _, err = run(monkeypatch, capsys, *train, "--augment", "word_swaps")
+    assert code == 2
+    assert "augment: Input should be 'none', 'auto', 'word_drop'" in err
+    code, _, err = run(monkeypatch, capsys, *train, "--augment", "auto", "--lora")
+    assert code == 2
+    assert "LoRA is trained on rows as they are" in err

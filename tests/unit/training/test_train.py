@@ -1,8 +1,10 @@
 import json
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from adapters.answers import Classified
 from adapters.container import read_container
 from backbone import Backbone, BackboneNotFound
 from tests.tiny import make_tiny_backbone
+from training import augment as augmentation
 from training.data.rows import Columns
 from training.errors import InvalidData, TrainingError
 from training.evaluate import Evaluated, evaluate_adapter
@@ -20,7 +23,7 @@ from training.features import FeatureCache, Progress, compute_features
 from training.heads import METHODS, Knn, MethodName, Problem
 from training.heads.base import FittedHead, Settings
 from training.output import check_output
-from training.recipe import Recipe
+from training.recipe import Recipe, make_recipe
 from training.train import Trained, train_adapter
 
 
@@ -110,6 +113,36 @@ def test_the_same_training_is_the_same_file(data: Path, backbone: Backbone, tmp_
     first = train(data, backbone, tmp_path / "one")
     again = train(data, backbone, tmp_path / "other")
     assert first.content == again.content
+
+
+@pytest.mark.parametrize("augment", ["auto", "typo"])
+def test_copies_of_training_rows_leave_test_rows_and_counts_alone(
+    augment: str, data: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    real = augmentation.copies_of
+
+    def spy(texts: Sequence[str], *rest: Any) -> list[str]:
+        copied.extend(texts)
+        return real(texts, *rest)
+
+    monkeypatch.setattr("training.copies.copies_of", spy)
+    recipe = make_recipe({"augment": augment, "copies": 2, "names": "no"})
+    trained, again = (
+        train_adapter(data, Columns(), backbone, FeatureCache(tmp_path / name), recipe, stage)
+        for name in ("one", "other")
+    )
+    assert trained.content == again.content
+    training, measured = trained.manifest.training, trained.manifest.measured
+    assert training is not None
+    assert measured is not None
+    assert (training.rows, training.rows_per_label, measured.rows) == (40, (20, 20), 20)
+    tested = {line.split(",")[0] for line in data.read_text().splitlines() if "test" in line}
+    assert len(copied) == 2 * (3 if augment == "auto" else 1) * 40
+    assert not tested & set(copied)
+    losses = [name for name in training.settings if name.startswith("out_of_fold_loss_")]
+    assert len(losses) == (4 if augment == "auto" else 0)
+    assert training.settings["augment"] in ("none", *augmentation.RATES)
 
 
 def test_evaluation_repeats_what_training_measured(
