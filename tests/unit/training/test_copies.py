@@ -1,6 +1,6 @@
 """Changed copies teach on their row's side of a fold alone, and only where they clearly help."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +32,21 @@ def vectors(texts: Sequence[str]) -> NDArray[np.float32]:
     return x
 
 
-def run(texts: Sequence[str], labels: NDArray[np.int64], recipe: Recipe) -> dict[str, object]:
+def placed(texts: Sequence[str]) -> NDArray[np.float32]:
+    """The same with a place for each word: what moves is something else."""
+    x = np.zeros((len(texts), 8, WIDTH), np.float32)
+    for row, text in enumerate(texts):
+        for place, word in enumerate(text.split()[:8]):
+            x[row, place, "abcdef".find(word[0])] = 1
+    return x.reshape(len(texts), -1)
+
+
+def run(
+    texts: Sequence[str],
+    labels: NDArray[np.int64],
+    recipe: Recipe,
+    vectors: Callable[[Sequence[str]], NDArray[np.float32]] = vectors,
+) -> dict[str, object]:
     """What the recipe's `augment` led to."""
     task = TASKS["classification"]
     strata = [str(label) for label in labels]
@@ -108,6 +122,21 @@ def test_copies_that_hurt_are_not_taken() -> None:
     forced = run(texts, labels, Recipe(augment="word_drop", copies=2))
     assert forced == {"augment": "word_drop", "copies": 2.0, "loss": forced["loss"]}
     assert float(str(forced["loss"])) > float(str(found["loss"]))
+
+
+def test_copies_that_clearly_help_are_taken() -> None:
+    """A word says the label wherever it stands, and features say where each word stands."""
+    random = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    texts = []
+    for label in labels:
+        words = random.choice(list("cdef"), 6)
+        words[random.integers(6)] = "ab"[label]
+        texts.append(" ".join(words))
+    found = run(texts, labels, Recipe(augment="auto", copies=8), placed)
+    assert found["augment"] == "word_swap"
+    assert found["loss"] == found["out_of_fold_loss_word_swap"]
+    assert float(str(found["loss"])) < 0.5 * float(str(found["out_of_fold_loss_none"]))
 
 
 def test_none_tries_nothing() -> None:
