@@ -7,11 +7,11 @@ import numpy as np
 from training.augment import RATES, Kind, copies_of
 from training.examples import Examples
 from training.features import Encoded
-from training.heads import Fit
+from training.heads import Chosen
 from training.recipe import Recipe
 
 Encode = Callable[[Sequence[str], str], Encoded]  # texts, and the stage's name
-FitExamples = Callable[[Examples, str], Fit]
+ChooseHead = Callable[[Examples, str], Chosen]
 # Standard errors of a gain that is clear. Of a kind that changes nothing, chance exceeds one in a
 # sixth of the trials, and the best of three kinds exceeds this about as seldom.
 CLEAR = 1.6
@@ -27,30 +27,30 @@ def with_copies(examples: Examples, copies: Encoded, n_rows: int) -> Examples:
     return examples.with_taught(x, examples.y[rows], rows)
 
 
-def fit_with_copies(
+def choose_with_copies(
     recipe: Recipe,
     texts: Sequence[str],
     examples: Examples,
-    without: Fit | None,
-    fit: FitExamples,
+    without: Chosen | None,
+    choose_head: ChooseHead,
     encode: Encode,
-) -> tuple[Fit, dict[str, str | float]]:
-    """The fit that the recipe's `augment` leads to, and what was tried, for the manifest.
+) -> tuple[Chosen, dict[str, str | float]]:
+    """The settings that the recipe's `augment` leads to, and what was tried, for the manifest.
 
-    `without` is the fit of the examples alone, where it is there already.
+    `without` is what is chosen for the examples alone, where it is there already.
     """
 
-    def fit_kind(kind: Kind) -> Fit:
+    def with_kind(kind: Kind) -> Chosen:
         changed = encode(copies_of(texts, kind, recipe.copies, recipe.seed), f"features, {kind}")
-        return fit(with_copies(examples, changed, len(texts)), f"fit, {kind}")
+        return choose_head(with_copies(examples, changed, len(texts)), f"fit, {kind}")
 
     if recipe.augment == "none":
-        return without or fit(examples, "fit"), {}
+        return without or choose_head(examples, "fit"), {}
     copies = float(recipe.copies)
     if recipe.augment != "auto":
-        return fit_kind(recipe.augment), {"augment": recipe.augment, "copies": copies}
-    without = without or fit(examples, "fit")
-    tried = {kind: fit_kind(kind) for kind in RATES}
+        return with_kind(recipe.augment), {"augment": recipe.augment, "copies": copies}
+    without = without or choose_head(examples, "fit")
+    tried = {kind: with_kind(kind) for kind in RATES}
     taken = choose(without, tried)
     return without if taken is None else tried[taken], {
         "augment": "none" if taken is None else taken,
@@ -60,7 +60,7 @@ def fit_with_copies(
     }
 
 
-def choose(without: Fit, tried: Mapping[Kind, Fit]) -> Kind | None:
+def choose(without: Chosen, tried: Mapping[Kind, Chosen]) -> Kind | None:
     """The kind of least loss, if it is clearly below the loss without, row by row."""
     best = min(tried, key=lambda kind: tried[kind].loss)
     gains = without.losses - tried[best].losses

@@ -1,7 +1,6 @@
 """Features from the very graph that serves, computed once and kept on disk by content."""
 
 import hashlib
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from adapters.lora import Lora
 from backbone import Backbone, Spans, TextRow
+from training.cores import cores
 from training.errors import TrainingError
 
 POOLED, TOKENS = "pooled", "tokens"  # features: of a text, of its tokens
@@ -173,7 +173,7 @@ def _run(
             (key, value[: row.length]) for (key, row), value in zip(batch, values, strict=True)
         ]
 
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(cores())
     try:
         yield from pool.map(run, _batches(rows))
     finally:

@@ -10,12 +10,21 @@ from numpy.typing import NDArray
 
 from adapters.lora import Lora, make_lora
 from backbone import Backbone
-from training.copies import fit_with_copies
+from training.copies import choose_with_copies
 from training.data.splits import hold_out
 from training.examples import Examples, name_as_text, of_rows, of_tokens
 from training.features import Encoded, FeatureCache, Progress, encode_texts
 from training.finetune.settings import LoraRecipe
-from training.heads import METHODS, Fit, Fold, Problem, fit_head
+from training.heads import (
+    METHODS,
+    Chosen,
+    Fit,
+    Fold,
+    Problem,
+    choose_head,
+    fit_chosen,
+    fit_head,
+)
 from training.heads.folds import NO_ROW
 from training.peft.lora import PeftLora
 from training.recipe import Recipe
@@ -31,7 +40,7 @@ Stage = Callable[[str], Progress]  # a stage's name to its progress reporter
 class Workshop:
     """What a training works with; see `training.train.Places` for the last two."""
 
-    backbone: Backbone
+    open_backbone: Callable[[], Backbone]  # may be slow the first time
     cache: FeatureCache
     recipe: Recipe
     task: Task[Any]
@@ -42,7 +51,7 @@ class Workshop:
     def encode(self, texts: Sequence[str], what: str, lora: Lora | None = None) -> Encoded:
         """Features of texts, behind a LoRA if given."""
         return encode_texts(
-            self.backbone, texts, self.task.PER_TOKEN, self.cache, self.stage(what), lora
+            self.open_backbone(), texts, self.task.PER_TOKEN, self.cache, self.stage(what), lora
         )
 
 
@@ -98,17 +107,19 @@ def fit_frozen(
     plain = _examples(workshop, rows, encoded)
     strata = task.strata(rows.targets)
 
-    def fit(examples: Examples, what: str) -> Fit:
+    method = METHODS[recipe.method]
+
+    def choose(examples: Examples, what: str) -> Chosen:
         folds = examples.folds(strata, recipe.seed)
         problem = _problem(workshop, rows, examples)
-        return fit_head(METHODS[recipe.method], task, problem, folds, workshop.stage(what))
+        return choose_head(method, task, problem, folds, workshop.stage(what))
 
     taught = _with_names(workshop, rows, plain, named)
     examples, without = taught or plain, None
     if taught is not None and recipe.names != "yes":
-        without, named_fit = fit(plain, "fit"), fit(taught, "fit with names")
-        if named_fit.loss < without.loss:
-            without = named_fit
+        without, with_names = choose(plain, "fit"), choose(taught, "fit with names")
+        if with_names.loss < without.loss:
+            without = with_names
         else:
             examples = plain
     lora = None if given is None else given.lora
@@ -117,7 +128,8 @@ def fit_frozen(
         return workshop.encode(texts, what, lora)
 
     # After the names: what they tell is not to be told a second time by copies.
-    found, tried = fit_with_copies(recipe, rows.texts, examples, without, fit, encode)
+    chosen, tried = choose_with_copies(recipe, rows.texts, examples, without, choose, encode)
+    found = fit_chosen(method, task, chosen)
     return Fitted(
         fit=found,
         counts=task.counts(plain.y),
@@ -145,7 +157,7 @@ def fit_with_lora(
     from training.finetune.tune import Labelled, Tuner  # torch is slow to import
 
     task, recipe = workshop.task, workshop.recipe
-    tuner = Tuner(workshop.backbone, task, settings, recipe.seed, workshop.weights)
+    tuner = Tuner(workshop.open_backbone(), task, settings, recipe.seed, workshop.weights)
     strata = task.strata(rows.targets)
     kept, held = hold_out(rows.texts, strata, settings.validation, recipe.seed)
     frozen = _taught(workshop, rows, encoded, named)

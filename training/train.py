@@ -17,7 +17,7 @@ from training.data.rows import Columns, Rows, read_rows
 from training.data.splits import Leaks, Split, find_leaks, split_rows
 from training.errors import InvalidRecipe
 from training.evaluate import measure_adapter, score_texts
-from training.features import POOLED, TOKENS, FeatureCache
+from training.features import POOLED, TOKENS, Encoded, FeatureCache
 from training.fitting import (
     Fitted,
     Stage,
@@ -57,6 +57,35 @@ class Places:
     weights: Path | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """Rows that are split into those that teach and those that the result is measured on."""
+
+    rows: Rows[Any]
+    split: Split
+    teaching: TrainingRows
+    test_texts: Sequence[str]
+
+    @property
+    def texts(self) -> list[str]:
+        """All whose features are needed: training rows, test rows, labels' names."""
+        return [*self.teaching.texts, *self.test_texts, *self.teaching.names.values()]
+
+
+def read_lesson(data: Path, columns: Columns, recipe: Recipe) -> Lesson:
+    """Read and split the rows. Raises InvalidData."""
+    task = TASKS[recipe.task]
+    rows = read_rows(data, columns, task)
+    split = split_rows(
+        rows, task, train_split=columns.train, test_split=columns.test, seed=recipe.seed
+    )
+    texts, targets = rows.pick(split.train)
+    labels = task.labels(targets)
+    names = usual_names(recipe, task, labels, len(targets))
+    teaching = TrainingRows(texts, targets, labels, names)
+    return Lesson(rows, split, teaching, rows.pick(split.test)[0])
+
+
 def train_adapter(
     data: Path,
     columns: Columns,
@@ -76,22 +105,31 @@ def train_adapter(
     """
     if recipe.lora is not None and given is not None:
         raise InvalidRecipe("--lora trains LoRA and --peft takes one as it is: give one of them")
-    task = TASKS[recipe.task]
-    rows = read_rows(data, columns, task)
-    split = split_rows(
-        rows, task, train_split=columns.train, test_split=columns.test, seed=recipe.seed
-    )
+    lesson = read_lesson(data, columns, recipe)
     run = Run(places.run) if places.run is not None and recipe.lora is not None else None
     if run is not None:
         run.begin(places.resume)
-    workshop = Workshop(backbone, cache, recipe, task, stage, run, places.weights)
-    texts, targets = rows.pick(split.train)
-    test_texts, _ = rows.pick(split.test)
-    labels = task.labels(targets)
-    teaching = TrainingRows(texts, targets, labels, usual_names(recipe, task, labels, len(targets)))
-    n_train, n_known = len(texts), len(texts) + len(test_texts)
-    everything = [*texts, *test_texts, *teaching.names.values()]
-    encoded = workshop.encode(everything, "features", None if given is None else given.lora)
+    task = TASKS[recipe.task]
+    workshop = Workshop(lambda: backbone, cache, recipe, task, stage, run, places.weights)
+    encoded = workshop.encode(lesson.texts, "features", None if given is None else given.lora)
+    return train_lesson(workshop, lesson, encoded, backbone.digest, given)
+
+
+def train_lesson(
+    workshop: Workshop,
+    lesson: Lesson,
+    encoded: Encoded,
+    digest: str,
+    given: PeftLora | None = None,
+) -> Trained:
+    """As `train_adapter`, from the features of `lesson.texts` on the backbone of this `digest`.
+
+    Only LoRA and changed copies open the backbone itself. Raises as `train_adapter`.
+    """
+    recipe, task, stage, run = workshop.recipe, workshop.task, workshop.stage, workshop.run
+    teaching, rows, split = lesson.teaching, lesson.rows, lesson.split
+    n_train = len(teaching.texts)
+    n_known = n_train + len(lesson.test_texts)
     train, named = encoded.part(0, n_train), encoded.part(n_known, len(encoded.features))
     test = encoded.part(n_train, n_known)
 
@@ -99,14 +137,14 @@ def train_adapter(
     if recipe.lora is not None:
         fitted, notes = fit_with_lora(workshop, recipe.lora, teaching, train, named)
     if fitted is not None:
-        test = workshop.encode(test_texts, "test features", fitted.lora)
+        test = workshop.encode(lesson.test_texts, "test features", fitted.lora)
     else:
         fitted = fit_frozen(workshop, teaching, train, named, given)
 
-    manifest = _manifest(recipe, backbone, rows, split, labels, fitted)
+    manifest = _manifest(recipe, digest, lesson, fitted)
     tensors = dict(fitted.fit.head.tensors)
     scorer = build_scorer(manifest, tensors, fitted.vectors.shape[1])
-    scored = score_texts(scorer.score, test_texts, test)
+    scored = score_texts(scorer.score, lesson.test_texts, test)
     measured = measure_adapter(scored, rows, split, manifest, recipe.seed, stage("measure"))
     manifest = manifest.model_copy(update={"measured": measured})
     if fitted.lora is not None:
@@ -122,21 +160,15 @@ def train_adapter(
     return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
 
 
-def _manifest(
-    recipe: Recipe,
-    backbone: Backbone,
-    rows: Rows[Any],
-    split: Split,
-    labels: tuple[str, ...],
-    fitted: Fitted,
-) -> Manifest:
+def _manifest(recipe: Recipe, digest: str, lesson: Lesson, fitted: Fitted) -> Manifest:
     """All but what is measured."""
-    task, fit = TASKS[recipe.task], fitted.fit
+    task, fit, split = TASKS[recipe.task], fitted.fit, lesson.split
+    labels = lesson.teaching.labels
     calibrated = task.NAME != "regression"
     return Manifest(
         task=recipe.task,
         head=fit.head.head,
-        backbone=backbone.digest,
+        backbone=digest,
         feature=TOKENS if task.PER_TOKEN else POOLED,
         labels=labels,
         calibration=Calibration(temperature=fit.temperature) if calibrated else None,
@@ -148,7 +180,7 @@ def _manifest(
             rows=len(split.train),
             # The last tags may have no token at all.
             rows_per_label=fitted.counts + (0,) * (len(labels) - len(fitted.counts)),
-            fingerprint=rows.fingerprint,
+            fingerprint=lesson.rows.fingerprint,
             seed=recipe.seed,
             settings={
                 "method": recipe.method,

@@ -6,7 +6,7 @@ from training.heads.knn import Knn
 from training.heads.logistic import Logistic
 from training.heads.mlp import Mlp
 from training.heads.ridge import Ridge
-from training.heads.select import Fit, fit_head
+from training.heads.select import Chosen, Fit, choose_head, fit_chosen, fit_head
 
 METHODS: dict[MethodName, Method] = {
     "logistic": Logistic(),
@@ -19,6 +19,7 @@ METHODS: dict[MethodName, Method] = {
 __all__ = [
     "METHODS",
     "Centroid",
+    "Chosen",
     "Fit",
     "Fold",
     "Knn",
@@ -28,5 +29,7 @@ __all__ = [
     "Mlp",
     "Problem",
     "Ridge",
+    "choose_head",
+    "fit_chosen",
     "fit_head",
 ]

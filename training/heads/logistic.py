@@ -1,6 +1,5 @@
 """A linear head by logistic regression: multinomial for classes, one a label for labels."""
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from training.cores import cores
 from training.heads.base import (
     Candidate,
     FittedHead,
@@ -65,7 +65,7 @@ class Logistic:
             logits: Floats = x[fold.held] @ weight.T + bias
             return logits
 
-        with ThreadPoolExecutor(min(len(folds), len(os.sched_getaffinity(0)))) as pool:
+        with ThreadPoolExecutor(min(len(folds), cores())) as pool:
             for strength in STRENGTHS:
                 fits = [
                     pool.submit(fit_fold, model, fold, strength)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
@@ -49,6 +50,27 @@ class _Judged:
         return float(self.losses.mean())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """The settings that cross-validation chose for a problem.
+
+    `raw` [held, C] are out of fold, as `losses` [held]; `y` is what they should be.
+    """
+
+    problem: Problem
+    settings: Settings
+    temperature: float
+    raw: Floats
+    y: NDArray[Any]
+    losses: Floats
+    folds: int
+
+    @property
+    def loss(self) -> float:
+        """The mean out-of-fold loss."""
+        return float(self.losses.mean())
+
+
 def fit_head(
     method: Method,
     task: Task[Any],
@@ -57,6 +79,17 @@ def fit_head(
     progress: Progress | None = None,
 ) -> Fit:
     """Choose, calibrate and fit; the same call gives the same bits. Raises InvalidData."""
+    return fit_chosen(method, task, choose_head(method, task, problem, folds, progress))
+
+
+def choose_head(
+    method: Method,
+    task: Task[Any],
+    problem: Problem,
+    folds: Sequence[Fold],
+    progress: Progress | None = None,
+) -> Chosen:
+    """The settings with the least out-of-fold loss, and their temperature. Raises InvalidData."""
     total = method.candidates(problem) * len(folds) + 1
     done = 0
 
@@ -72,17 +105,30 @@ def fit_head(
         best = min(
             (_best(path, task, problem, held) for path in paths), key=lambda found: found.loss
         )
-        head = method.fit(problem, best.candidate.settings)
     if progress is not None:
         progress(total, total)
-    raw, y = best.candidate.raw[held], problem.y[held]
-    return Fit(
-        head=head,
+    return Chosen(
+        problem=problem,
         settings=best.candidate.settings,
         temperature=best.temperature,
-        thresholds=task.thresholds(raw, y, best.temperature),
+        raw=best.candidate.raw[held],
+        y=problem.y[held],
         losses=best.losses,
         folds=len(folds),
+    )
+
+
+def fit_chosen(method: Method, task: Task[Any], chosen: Chosen) -> Fit:
+    """The head of the chosen settings, fitted to all vectors."""
+    with quiet_solvers():
+        head = method.fit(chosen.problem, chosen.settings)
+    return Fit(
+        head=head,
+        settings=chosen.settings,
+        temperature=chosen.temperature,
+        thresholds=task.thresholds(chosen.raw, chosen.y, chosen.temperature),
+        losses=chosen.losses,
+        folds=chosen.folds,
     )
 
 

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from training.augment import Kind, copies_of
-from training.copies import choose, fit_with_copies, with_copies
+from training.copies import choose, choose_with_copies, with_copies
 from training.errors import InvalidRecipe
 from training.examples import Examples, of_rows
 from training.features import Encoded
-from training.heads import METHODS, Fit, fit_head
-from training.heads.base import FittedHead
+from training.heads import METHODS, Chosen, choose_head
 from training.heads.folds import NO_ROW
 from training.recipe import Recipe, make_recipe
 from training.tasks import TASKS, Classification
@@ -51,15 +50,15 @@ def run(
     task = TASKS["classification"]
     strata = [str(label) for label in labels]
 
-    def fit(examples: Examples, what: str) -> Fit:
+    def fit(examples: Examples, what: str) -> Chosen:
         problem = examples.problem(task.KIND, 2, "none", 0)
-        return fit_head(METHODS["logistic"], task, problem, examples.folds(strata, 0))
+        return choose_head(METHODS["logistic"], task, problem, examples.folds(strata, 0))
 
     def encode(changed: Sequence[str], what: str) -> Encoded:
         return Encoded(list(vectors(changed)))
 
     examples = of_rows(vectors(texts), labels)
-    found, tried = fit_with_copies(recipe, texts, examples, None, fit, encode)
+    found, tried = choose_with_copies(recipe, texts, examples, None, fit, encode)
     return {**tried, "loss": found.loss}
 
 
@@ -143,17 +142,20 @@ def test_none_tries_nothing() -> None:
     assert set(run(["a", "b"] * 5, np.arange(10) % 2, Recipe())) == {"loss"}
 
 
-def fit_of(losses: Sequence[float]) -> Fit:
-    return Fit(FittedHead("linear", {}), {}, 1.0, None, np.array(losses), 2)
+def chosen_of(losses: Sequence[float]) -> Chosen:
+    n = len(losses)
+    rows = of_rows(np.zeros((n, 1), np.float32), np.zeros(n, np.int64))
+    problem = rows.problem("class", 2, "none", 0)
+    return Chosen(problem, {}, 1.0, np.zeros((n, 2)), problem.y, np.array(losses), 2)
 
 
 def test_a_gain_must_be_clear() -> None:
-    without = fit_of([1.0, 1.0, 1.0, 1.0])
-    small = fit_of([0.0, 1.9, 0.9, 1.0])  # better by 0.05 +- 0.39
-    sure = fit_of([0.9, 0.8, 0.9, 0.8])
-    surest = fit_of([0.8, 0.7, 0.8, 0.7])
-    worse = fit_of([1.1, 1.2, 1.1, 1.2])
-    tried: dict[Kind, Fit] = {"word_drop": small, "word_swap": worse}
+    without = chosen_of([1.0, 1.0, 1.0, 1.0])
+    small = chosen_of([0.0, 1.9, 0.9, 1.0])  # better by 0.05 +- 0.39
+    sure = chosen_of([0.9, 0.8, 0.9, 0.8])
+    surest = chosen_of([0.8, 0.7, 0.8, 0.7])
+    worse = chosen_of([1.1, 1.2, 1.1, 1.2])
+    tried: dict[Kind, Chosen] = {"word_drop": small, "word_swap": worse}
     assert choose(without, tried) is None
     assert choose(without, {"typo": worse}) is None
     assert choose(without, {"typo": without}) is None
