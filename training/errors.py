@@ -29,6 +29,12 @@ class InvalidPeft(TrainingError):
     code = "invalid-peft"
 
 
+class InvalidManifest(TrainingError):
+    """A manifest of trainings cannot be used; the message names its lines."""
+
+    code = "invalid-manifest"
+
+
 def named_counts(counts: Iterable[tuple[str, int]]) -> str:
     """ "'refund' (1), 'lost card' (1) and 3 more": the first few values with their row counts."""
     pairs = list(counts)

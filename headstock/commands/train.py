@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headstock.commands.common import (
+    DEFAULT_SERVER,
     AsJson,
+    Key,
+    Server,
     feature_cache,
     open_backbone,
     progress_bars,
     settings,
 )
+from headstock.commands.fleet import OF_MANY, OF_ONE, check_usage, run_fleet
 from headstock.output import note, show_json, show_table
 
 if TYPE_CHECKING:
@@ -44,9 +48,31 @@ _HEADS = (
 
 
 def train(
-    data: Data,
-    backbone: Name,
-    output: Output,
+    context: typer.Context,
+    output: Annotated[
+        Path, typer.Option(help="The adapter file to write; with --manifest, a folder for all.")
+    ],
+    data: Annotated[
+        Path | None, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="Name of an added backbone.")] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Many trainings, a JSON object a line, in place of DATA."),
+    ] = None,
+    publish: Annotated[
+        bool,
+        typer.Option("--publish", help="Upload what --manifest made, each as it is done."),
+    ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Train --manifest on a Ray cluster; local: on one that is started here.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = "",
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     split_column: SplitColumn = "split",
@@ -114,7 +140,18 @@ def train(
     any_base: AnyBase = False,
     json: AsJson = False,
 ) -> None:
-    """Train an adapter from labelled rows and measure it."""
+    """Train an adapter from labelled rows and measure it; with --manifest, many of them."""
+    if manifest is not None:
+        check_usage(context, OF_ONE, "says nothing with --manifest; write it into the manifest")
+        target = (server, key) if publish else None
+        if not run_fleet(manifest, output, resume, target, ray, json):
+            raise typer.Exit(1)
+        return
+    check_usage(context, OF_MANY, "belongs to --manifest")
+    if data is None or backbone is None:
+        missing = "DATA" if data is None else "--backbone"
+        raise typer.BadParameter("it is missing; give it, or --manifest", param_hint=missing)
+
     from adapters.container import write_file
     from training.data.rows import Columns
     from training.errors import InvalidRecipe

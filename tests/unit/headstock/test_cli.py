@@ -463,3 +463,40 @@ def test_copies_that_teach_are_asked_for_by_name(
     code, _, err = run(monkeypatch, capsys, *train, "--augment", "auto", "--lora")
     assert code == 2
     assert "LoRA is trained on rows as they are" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--backbone", "tiny"], "DATA: it is missing"),
+        (["rows.csv"], "--backbone: it is missing"),
+        (["rows.csv", "--backbone", "tiny", "--publish"], "--publish: belongs to --manifest"),
+        (["rows.csv", "--backbone", "tiny", "--ray", "local"], "--ray: belongs to --manifest"),
+        (["rows.csv", "--manifest", "jobs.jsonl"], "DATA: says nothing with --manifest"),
+        (["--manifest", "jobs.jsonl", "--seed", "0"], "--seed: says nothing with --manifest"),
+        (["--manifest", "jobs.jsonl", "--set", "seed=1"], "--set: says nothing with --manifest"),
+    ],
+)
+def test_one_training_or_a_manifest_of_them(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    code, out, err = run(monkeypatch, capsys, "train", *arguments, "--output", "out")
+    assert code == 2
+    assert not out
+    assert said in " ".join(err.replace("│", " ").split())
+
+
+def test_a_manifest_that_cannot_be_used_is_refused_with_its_lines(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "jobs.jsonl").write_text('{"tenant": "acme"}\n')
+    arguments = ("train", "--manifest", "jobs.jsonl", "--output", "out", "--json")
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "invalid-manifest"
+    assert "jobs.jsonl, line 1: adapter: Field required" in err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,1 @@
+"""Many trainings at once: a manifest of jobs, features computed together, heads in parallel."""
