@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 # Folder with the data sets of the benchmarks, which are not part of the project.
 DATA ?=
-# One part of the benchmarks alone: banking77, tenants or engine.
+# One part of the benchmarks alone: banking77, tenants, fleet or engine.
 ONLY ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import banking77, engine, tenants
+from benchmarks import banking77, engine, fleet, tenants
 from benchmarks.common import table
 from benchmarks.results import write_section
 
@@ -33,6 +33,7 @@ def _tenants(_: Path | None, __: bool) -> str:
 PARTS: dict[str, tuple[str, Part]] = {
     "banking77": ("BANKING77", _banking77),
     "tenants": ("Many tenants", _tenants),
+    "fleet": ("Many trainings", fleet.measure),
     "engine": ("The engine under load", engine.measure),
 }
 
