@@ -63,7 +63,7 @@ app.command()(serve)
 _TRAIN = ("train", "all that training needs")
 _EXTRAS = dict.fromkeys(
     ("onnx", "onnxscript", "polars", "scipy", "sklearn", "torch", "transformers"), _TRAIN
-) | {"matplotlib": ("plots", "what images need")}
+) | {"matplotlib": ("plots", "what images need"), "ray": ("train,ray", "all that clusters need")}
 
 
 def main() -> None:

@@ -51,20 +51,21 @@ def train_many(
 
     root = settings().backbones_folder
     jobs = read_manifest(manifest, output, [each.name for each in list_backbones(root)])
+    run = _run(ray, len(jobs))
     with (
         _publisher(target) as publisher,
         open_ledger(output, resume) as ledger,
         progress_bars() as stage,
     ):
-        lent = Lent(root, feature_cache(), _run(ray, len(jobs)), publisher, stage)
+        lent = Lent(root, feature_cache(), run, publisher, stage)
         return train_fleet(jobs, lent, ledger)
 
 
 def _run(ray: str | None, n_jobs: int) -> "Run":
     if ray is not None:
-        from training.fleet.cluster import run_on_ray
+        from training.fleet.cluster import on_ray
 
-        return partial(run_on_ray, address=ray)
+        return on_ray(ray)
     from training.cores import cores
     from training.fleet.processes import run_in_processes
 

@@ -1,6 +1,5 @@
 """The same jobs on a Ray cluster that the test starts, on two cores of this computer."""
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from tests.tiny import make_tiny_backbone
 from training.data.rows import Columns
 from training.errors import TrainingError
 from training.features import FeatureCache, encode_texts
-from training.fleet.cluster import run_on_ray
+from training.fleet.cluster import on_ray
 from training.fleet.work import BackbonePlace, Work, perform
 from training.recipe import Recipe
 from training.train import read_lesson
@@ -46,21 +45,23 @@ def works(tmp_path: Path) -> list[Work]:
     return works
 
 
-def test_jobs_on_ray_make_the_very_files_that_they_make_here(works: list[Work]) -> None:
+def test_jobs_on_ray_make_the_very_files_that_they_make_here(
+    works: list[Work], capsys: pytest.CaptureFixture[str]
+) -> None:
     outside: set[str] = set()
 
     def watched() -> Iterator[Work]:
         yield from works
         outside.update(_listening_beyond_this_computer())
 
-    found = {each.number: each for each in run_on_ray(watched(), "local")}
+    found = {each.number: each for each in on_ray("local")(watched())}
     expected = perform(works[0]).content
     assert sorted(found) == [0, 1, 2, 3]
     assert [found[number].content for number in (0, 1, 3)] == [expected] * 3
     assert found[2].content is None
     assert "Ray could not do it" in (found[2].reason or "")
     assert not outside
-    assert not multiprocessing.active_children()
+    assert not capsys.readouterr().out
     assert not [child for child in psutil.Process().children() if "raylet" in child.name()]
 
 
@@ -69,7 +70,7 @@ def test_a_cluster_that_is_not_there_is_named(works: list[Work]) -> None:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     with pytest.raises(TrainingError, match="there is no Ray cluster at"):
-        next(run_on_ray(iter(works), address))
+        next(on_ray(address)(iter(works)))
 
 
 def _listening_beyond_this_computer() -> Iterator[str]:
@@ -77,5 +78,6 @@ def _listening_beyond_this_computer() -> Iterator[str]:
     us = psutil.Process(os.getpid())
     for process in [us, *us.children(recursive=True)]:
         for connection in process.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.ip != "127.0.0.1":
+            ip = connection.laddr.ip.removeprefix("::ffff:")
+            if connection.status == psutil.CONN_LISTEN and ip != "127.0.0.1":
                 yield f"{process.name()} {connection.laddr.ip}:{connection.laddr.port}"

@@ -25,6 +25,7 @@ PLACES = {
     "transformers": ("training/",),
     "torchaudio": ("training/",),
     "onnxscript": ("training/",),
+    "ray": ("training/fleet/cluster.py",),
     "scipy": ("training/",),
     "sklearn": ("training/",),
     "polars": ("training/",),

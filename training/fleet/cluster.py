@@ -6,43 +6,67 @@ and share no disk with it; only LoRA opens the backbone, under the path that it 
 
 import logging
 import os
+import socket
+import sys
 from collections.abc import Generator, Iterator
+from contextlib import redirect_stdout
+from functools import partial
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from training.cores import use_cores
 from training.errors import TrainingError
+from training.fleet.train import Run
 from training.fleet.work import Outcome, Work, perform
 
 LOCAL = "local"
 _TRIES_MORE = 2  # where a task's process dies
+_CONNECT_S = 5.0
 _WAITING = 2  # tasks a core that are sent ahead
 
 
-def run_on_ray(works: Iterator[Work], address: str) -> Generator[Outcome, None, None]:
-    """Outcomes as they come, from the cluster at `address`; "local" starts one on this computer.
+def on_ray(address: str) -> Run:
+    """Performs works on the cluster at `address`; "local" starts one on this computer.
 
-    Raises TrainingError where there is no cluster.
+    Its outcomes raise TrainingError where there is no cluster.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when it is imported
+    # Both are read when Ray is imported.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == LOCAL:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on 127.0.0.1, and there alone
     import ray
 
+    return partial(_connect_and_run, ray, address)
+
+
+def _connect_and_run(
+    ray: Any, address: str, works: Iterator[Work]
+) -> Generator[Outcome, None, None]:
     options: dict[str, Any] = {}
     if address == LOCAL:
-        options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        options["num_cpus"] = len(os.sched_getaffinity(0))
+        options = {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))}
     try:
+        _check_reachable(address)
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise TrainingError(
             f"there is no Ray cluster at {address}: {error}; start one with ray start, or give "
             "--ray local"
         ) from error
     try:
-        yield from _run(ray, works)
+        # Ray prints what became of processes to standard output, which is for the result alone.
+        with redirect_stdout(sys.stderr):
+            yield from _run(ray, works)
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes, and ends the process then. Raises OSError, ValueError."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
 
 
 def _run(ray: Any, works: Iterator[Work]) -> Generator[Outcome, None, None]:

@@ -490,6 +490,25 @@ def test_one_training_or_a_manifest_of_them(
     assert said in " ".join(err.replace("│", " ").split())
 
 
+def test_ray_that_is_not_installed_is_named_before_the_work(
+    home: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_tiny_backbone(home / "backbones")
+    line = {"tenant": "acme", "adapter": "intents", "data": data.name, "backbone": "tiny"}
+    (tmp_path / "jobs.jsonl").write_text(json.dumps(line))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    arguments = ("--manifest", "jobs.jsonl", "--output", "out", "--ray", "local", "--json")
+    code, out, err = run(monkeypatch, capsys, "train", *arguments)
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "not-installed"
+    assert "pip install 'headstock[train,ray]'" in " ".join(err.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_manifest_that_cannot_be_used_is_refused_with_its_lines(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
