@@ -54,12 +54,12 @@ def _connect_and_run(
             f"there is no Ray cluster at {address}: {error}; start one with ray start, or give "
             "--ray local"
         ) from error
-    try:
-        # Ray prints what became of processes to standard output, which is for the result alone.
-        with redirect_stdout(sys.stderr):
+    # Ray prints what became of processes to standard output, which is for the result alone.
+    with redirect_stdout(sys.stderr):
+        try:
             yield from _run(ray, works)
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
