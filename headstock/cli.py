@@ -62,7 +62,7 @@ app.command()(serve)
 # What `pip install headstock` leaves out, by the names that are imported.
 _TRAIN = ("train", "all that training needs")
 _EXTRAS = dict.fromkeys(
-    ("onnx", "onnxscript", "polars", "scipy", "sklearn", "torch", "transformers"), _TRAIN
+    ("onnx", "onnxscript", "optuna", "polars", "scipy", "sklearn", "torch", "transformers"), _TRAIN
 ) | {"matplotlib": ("plots", "what images need"), "ray": ("train,ray", "all that clusters need")}
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -68,6 +68,12 @@ class Encoded:
         """Texts `start` to `end`."""
         tokens = None if self.tokens is None else self.tokens[start:end]
         return replace(self, features=self.features[start:end], tokens=tokens)
+
+    def pick(self, places: Iterable[int]) -> Self:
+        """Some of the texts."""
+        found = list(places)
+        tokens = None if self.tokens is None else [self.tokens[place] for place in found]
+        return replace(self, features=[self.features[place] for place in found], tokens=tokens)
 
 
 def encode_texts(

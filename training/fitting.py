@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from training.peft.lora import PeftLora
 from training.recipe import Recipe
 from training.run import Run
 from training.tasks import Task
+
+if TYPE_CHECKING:
+    from training.finetune.tune import Labelled
 
 _FEW_ROWS = 20  # a label: where its name, as one row more, can make a difference
 
@@ -79,6 +82,20 @@ class Fitted:
     lora: Lora | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """LoRA that was stopped by rows which it did not learn from, and the head behind it.
+
+    `fit` has settings and temperature by those rows, `held`, and a head of all rows.
+    """
+
+    lora: Lora
+    epochs: int
+    held: NDArray[np.int64]
+    fit: Fit
+    notes: tuple[str, ...]
+
+
 def usual_names(
     recipe: Recipe, task: Task[Any], labels: Sequence[str], rows: int
 ) -> dict[str, str]:
@@ -104,14 +121,14 @@ def fit_frozen(
     The LoRA that is `given` is as frozen: the features are those behind it.
     """
     recipe, task = workshop.recipe, workshop.task
-    plain = _examples(workshop, rows, encoded)
+    plain = plain_examples(workshop, rows, encoded)
     strata = task.strata(rows.targets)
 
     method = METHODS[recipe.method]
 
     def choose(examples: Examples, what: str) -> Chosen:
         folds = examples.folds(strata, recipe.seed)
-        problem = _problem(workshop, rows, examples)
+        problem = make_problem(workshop, rows, examples)
         return choose_head(method, task, problem, folds, workshop.stage(what))
 
     taught = _with_names(workshop, rows, plain, named)
@@ -154,52 +171,20 @@ def fit_with_lora(
     Some rows are held out: they say when to stop, which head to fit and how sure it may be, and
     whether LoRA is worth having. Then LoRA and head are trained anew on all rows.
     """
-    from training.finetune.tune import Labelled, Tuner  # torch is slow to import
+    from training.finetune.tune import Tuner  # torch is slow to import
 
     task, recipe = workshop.task, workshop.recipe
-    tuner = Tuner(workshop.open_backbone(), task, settings, recipe.seed, workshop.weights)
-    strata = task.strata(rows.targets)
-    kept, held = hold_out(rows.texts, strata, settings.validation, recipe.seed)
-    frozen = _taught(workshop, rows, encoded, named)
-    problem = _problem(workshop, rows, frozen)
-
-    def labelled(places: NDArray[np.int64]) -> Labelled:
-        inside = [np.flatnonzero(frozen.rows == place) for place in places]
-        vectors = np.concatenate(inside)
-        return Labelled(
-            [rows.texts[place] for place in places],
-            frozen.y[vectors],
-            problem.weights[vectors],
-            frozen.x[vectors],
-        )
-
-    probe = tuner.train(
-        labelled(kept),
-        labelled(held),
-        len(rows.labels),
-        workshop.run,
-        "probe",
-        workshop.stage("LoRA, trial"),
-    )
-    lora = make_lora(probe.factors)
-    method = METHODS[recipe.method]
-
-    def judge(examples: Examples) -> Fit:
-        """By the rows that the trial did not see."""
-        is_held = np.isin(examples.rows, held)
-        fold = Fold(np.flatnonzero(~is_held), np.flatnonzero(is_held & examples.judged))
-        return fit_head(method, task, _problem(workshop, rows, examples), [fold])
-
-    behind = _encode_all(workshop, rows, "features, trial", lora)
-    with_lora, without = judge(_taught(workshop, rows, *behind)), judge(frozen)
-    if with_lora.loss >= without.loss:
+    probe = probe_lora(workshop, settings, rows, encoded, named)
+    frozen = taught_examples(workshop, rows, encoded, named)
+    without = _fit_by(workshop, rows, frozen, probe.held)
+    if probe.fit.loss >= without.loss:
         worse = (
             "LoRA did not lower the loss of the rows that were held out for it: the adapter is a "
         )
         return None, (*probe.notes, f"{worse}head on the frozen backbone")
-    everything = labelled(np.arange(len(rows.texts)))
+    tuner = Tuner(workshop.open_backbone(), task, settings, recipe.seed, workshop.weights)
     tuned = tuner.train(
-        everything,
+        _labelled(workshop, rows, frozen, np.arange(len(rows.texts))),
         None,
         len(rows.labels),
         workshop.run,
@@ -209,16 +194,16 @@ def fit_with_lora(
     )
     lora = make_lora(tuned.factors)
     behind = _encode_all(workshop, rows, "features with LoRA", lora)
-    examples = _taught(workshop, rows, *behind)
-    head = method.fit(_problem(workshop, rows, examples), with_lora.settings)
+    examples = taught_examples(workshop, rows, *behind)
+    head = METHODS[recipe.method].fit(make_problem(workshop, rows, examples), probe.fit.settings)
     fitted = Fitted(
-        fit=replace(with_lora, head=head),
-        counts=task.counts(_examples(workshop, rows, behind[0]).y),
-        vectors=_examples(workshop, rows, behind[0]).x,
+        fit=replace(probe.fit, head=head),
+        counts=task.counts(plain_examples(workshop, rows, behind[0]).y),
+        vectors=plain_examples(workshop, rows, behind[0]).x,
         settings={
-            **with_lora.settings,
+            **probe.fit.settings,
             "label_names": "yes" if rows.names else "no",
-            "held_out_loss": with_lora.loss,
+            "held_out_loss": probe.fit.loss,
             "held_out_loss_frozen": without.loss,
             "lora_best_epoch": float(probe.epochs),
             **_flat(settings),
@@ -226,6 +211,56 @@ def fit_with_lora(
         lora=lora,
     )
     return fitted, (*probe.notes, *tuned.notes)
+
+
+def probe_lora(
+    workshop: Workshop, settings: LoraRecipe, rows: TrainingRows, encoded: Encoded, named: Encoded
+) -> Probe:
+    """LoRA of some of the rows, stopped by the others, and the head behind it."""
+    from training.finetune.tune import Tuner  # torch is slow to import
+
+    task, recipe = workshop.task, workshop.recipe
+    tuner = Tuner(workshop.open_backbone(), task, settings, recipe.seed, workshop.weights)
+    strata = task.strata(rows.targets)
+    kept, held = hold_out(rows.texts, strata, settings.validation, recipe.seed)
+    frozen = taught_examples(workshop, rows, encoded, named)
+    tuned = tuner.train(
+        _labelled(workshop, rows, frozen, kept),
+        _labelled(workshop, rows, frozen, held),
+        len(rows.labels),
+        workshop.run,
+        "probe",
+        workshop.stage("LoRA, trial"),
+    )
+    lora = make_lora(tuned.factors)
+    behind = _encode_all(workshop, rows, "features, trial", lora)
+    fit = _fit_by(workshop, rows, taught_examples(workshop, rows, *behind), held)
+    return Probe(lora, tuned.epochs, held, fit, tuned.notes)
+
+
+def _fit_by(
+    workshop: Workshop, rows: TrainingRows, examples: Examples, held: NDArray[np.int64]
+) -> Fit:
+    """A head whose settings and temperature are chosen by the rows `held`."""
+    is_held = np.isin(examples.rows, held)
+    fold = Fold(np.flatnonzero(~is_held), np.flatnonzero(is_held & examples.judged))
+    problem = make_problem(workshop, rows, examples)
+    return fit_head(METHODS[workshop.recipe.method], workshop.task, problem, [fold])
+
+
+def _labelled(
+    workshop: Workshop, rows: TrainingRows, frozen: Examples, places: NDArray[np.int64]
+) -> "Labelled":
+    """Some rows as a tuner takes them."""
+    from training.finetune.tune import Labelled
+
+    vectors = np.concatenate([np.flatnonzero(frozen.rows == place) for place in places])
+    return Labelled(
+        [rows.texts[place] for place in places],
+        frozen.y[vectors],
+        make_problem(workshop, rows, frozen).weights[vectors],
+        frozen.x[vectors],
+    )
 
 
 def _encode_all(
@@ -236,7 +271,8 @@ def _encode_all(
     return encoded.part(0, n_rows), encoded.part(n_rows, n_rows + len(rows.names))
 
 
-def _examples(workshop: Workshop, rows: TrainingRows, encoded: Encoded) -> Examples:
+def plain_examples(workshop: Workshop, rows: TrainingRows, encoded: Encoded) -> Examples:
+    """The rows' vectors."""
     y = workshop.task.encode(rows.targets, rows.labels, encoded.tokens)
     if workshop.task.PER_TOKEN:
         return of_tokens(encoded.features, y)
@@ -252,12 +288,16 @@ def _with_names(
     return plain.with_taught(np.stack(named.features), y, np.full(len(y), NO_ROW))
 
 
-def _taught(workshop: Workshop, rows: TrainingRows, encoded: Encoded, named: Encoded) -> Examples:
-    plain = _examples(workshop, rows, encoded)
+def taught_examples(
+    workshop: Workshop, rows: TrainingRows, encoded: Encoded, named: Encoded
+) -> Examples:
+    """The rows' vectors, and those of the names that teach."""
+    plain = plain_examples(workshop, rows, encoded)
     return _with_names(workshop, rows, plain, named) or plain
 
 
-def _problem(workshop: Workshop, rows: TrainingRows, examples: Examples) -> Problem:
+def make_problem(workshop: Workshop, rows: TrainingRows, examples: Examples) -> Problem:
+    """What a method fits, with the weights that the recipe asks for."""
     recipe = workshop.recipe
     return examples.problem(workshop.task.KIND, len(rows.labels), recipe.weights, recipe.seed)
 

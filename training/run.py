@@ -20,6 +20,11 @@ class Run:
         """Where a phase stands; see `training.finetune.checkpoint`."""
         return self.folder / f"{phase}.checkpoint"
 
+    @property
+    def trials(self) -> Path:
+        """JSON lines of a search; see `training.experiments.ledger`."""
+        return self.folder / "trials.jsonl"
+
     def begin(self, resume: bool) -> None:
         """Make the folder; forget what an earlier training left, unless this one goes on with it.
 

@@ -1,9 +1,10 @@
 """Labelled rows to an adapter: read, split, featurise, fit, measure, write; top to bottom."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -75,15 +76,22 @@ class Lesson:
 def read_lesson(data: Path, columns: Columns, recipe: Recipe) -> Lesson:
     """Read and split the rows. Raises InvalidData."""
     task = TASKS[recipe.task]
-    rows = read_rows(data, columns, task)
-    split = split_rows(
-        rows, task, train_split=columns.train, test_split=columns.test, seed=recipe.seed
-    )
+    rows, split = read_split(data, columns, recipe)
     texts, targets = rows.pick(split.train)
     labels = task.labels(targets)
     names = usual_names(recipe, task, labels, len(targets))
     teaching = TrainingRows(texts, targets, labels, names)
     return Lesson(rows, split, teaching, rows.pick(split.test)[0])
+
+
+def read_split(data: Path, columns: Columns, recipe: Recipe) -> tuple[Rows[Any], Split]:
+    """The rows, and which train and which test. Raises InvalidData."""
+    task = TASKS[recipe.task]
+    rows = read_rows(data, columns, task)
+    split = split_rows(
+        rows, task, train_split=columns.train, test_split=columns.test, seed=recipe.seed
+    )
+    return rows, split
 
 
 def train_adapter(
@@ -95,8 +103,11 @@ def train_adapter(
     stage: Stage,
     places: Places = Places(),
     given: PeftLora | None = None,
+    origin: Mapping[str, str | float] = MappingProxyType({}),
 ) -> Trained:
     """Train on the training rows, measure once on the test rows; with a `given` LoRA a head alone.
+
+    `origin` says where the recipe comes from, for the manifest's settings.
 
     Raises:
         InvalidRecipe: LoRA is to be trained, and is given.
@@ -112,7 +123,7 @@ def train_adapter(
     task = TASKS[recipe.task]
     workshop = Workshop(lambda: backbone, cache, recipe, task, stage, run, places.weights)
     encoded = workshop.encode(lesson.texts, "features", None if given is None else given.lora)
-    return train_lesson(workshop, lesson, encoded, backbone.digest, given)
+    return train_lesson(workshop, lesson, encoded, backbone.digest, given, origin)
 
 
 def train_lesson(
@@ -121,6 +132,7 @@ def train_lesson(
     encoded: Encoded,
     digest: str,
     given: PeftLora | None = None,
+    origin: Mapping[str, str | float] = MappingProxyType({}),
 ) -> Trained:
     """As `train_adapter`, from the features of `lesson.texts` on the backbone of this `digest`.
 
@@ -141,7 +153,7 @@ def train_lesson(
     else:
         fitted = fit_frozen(workshop, teaching, train, named, given)
 
-    manifest = _manifest(recipe, digest, lesson, fitted)
+    manifest = _manifest(recipe, digest, lesson, fitted, origin)
     tensors = dict(fitted.fit.head.tensors)
     scorer = build_scorer(manifest, tensors, fitted.vectors.shape[1])
     scored = score_texts(scorer.score, lesson.test_texts, test)
@@ -160,7 +172,13 @@ def train_lesson(
     return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
 
 
-def _manifest(recipe: Recipe, digest: str, lesson: Lesson, fitted: Fitted) -> Manifest:
+def _manifest(
+    recipe: Recipe,
+    digest: str,
+    lesson: Lesson,
+    fitted: Fitted,
+    origin: Mapping[str, str | float],
+) -> Manifest:
     """All but what is measured."""
     task, fit, split = TASKS[recipe.task], fitted.fit, lesson.split
     labels = lesson.teaching.labels
@@ -187,6 +205,7 @@ def _manifest(recipe: Recipe, digest: str, lesson: Lesson, fitted: Fitted) -> Ma
                 "weights": recipe.weights,
                 "split": "given" if split.given else "stratified",
                 **fitted.settings,
+                **origin,
             },
         ),
     )

@@ -1,6 +1,7 @@
 """`headstock train`, `evaluate`, `inspect`: offline, no server needed."""
 
 import json as json_module
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,16 @@ from headstock.commands.common import (
     settings,
 )
 from headstock.commands.fleet import OF_MANY, OF_ONE, check_usage, run_fleet
+from headstock.commands.tuning import (
+    Budget,
+    MlflowUri,
+    TuneOption,
+    as_json,
+    make_ambition,
+    open_tracker,
+    search,
+    show_trials,
+)
 from headstock.output import note, show_json, show_table
 
 if TYPE_CHECKING:
@@ -138,6 +149,9 @@ def train(
         ),
     ] = None,
     any_base: AnyBase = False,
+    tune: TuneOption = None,
+    budget: Budget = 600,
+    mlflow: MlflowUri = None,
     json: AsJson = False,
 ) -> None:
     """Train an adapter from labelled rows and measure it; with --manifest, many of them."""
@@ -173,31 +187,38 @@ def train(
     }
     recipe = make_recipe({**given, "lora": {} if lora else None}, change or ())
     columns = Columns(text_column, label_column, split_column, train_split, test_split)
+    ambition = make_ambition(tune, budget, mlflow)
+    if ambition is not None and peft is not None:
+        raise InvalidRecipe("--tune looks for LoRA itself, and --peft takes one as it is")
+    log = open_tracker(mlflow)
     opened = open_backbone(backbone)
     ready = None if peft is None else read_peft(peft, opened.manifest, any_base)
+    places = Places(run or output.with_suffix(".run"), resume, torch_weights)
+    work = (data, columns, opened, feature_cache())
+    tuned = None
     with progress_bars() as stage:
-        result = train_adapter(
-            data,
-            columns,
-            opened,
-            feature_cache(),
-            recipe,
-            stage,
-            Places(run or output.with_suffix(".run"), resume, torch_weights),
-            ready,
-        )
+        if ambition is not None:
+            tuned = search(work, recipe, stage, places, ambition)
+            recipe, places = tuned.recipe, replace(places, resume=True)
+        result = train_adapter(*work, recipe, stage, places, ready, tuned.origin if tuned else {})
     write_file(output, result.content)
-    show_trained(output, result, json)
+    if tuned is not None:
+        log(tuned, output, result.manifest.measured)
+    show_trained(output, result, tuned, json)
 
 
-def show_trained(output: Path, trained: "Trained", json: bool) -> None:
-    """Say what was written to `output`."""
-    for warning in trained.warnings:
+def show_trained(output: Path, trained: "Trained", tuned: "Tuned | None", json: bool) -> None:
+    """Say what was written to `output`, and what a search led there."""
+    warnings = (*(tuned.notes if tuned else ()), *trained.warnings)
+    for warning in warnings:
         note(f"Note: {warning}")
     if json:
-        content = {"file": str(output), "digest": trained.digest, "warnings": trained.warnings}
-        show_json({**content, "manifest": trained.manifest.model_dump(mode="json")})
+        content = {"file": str(output), "digest": trained.digest, "warnings": warnings}
+        searched = {} if tuned is None else {"tuned": as_json(tuned)}
+        show_json({**content, **searched, "manifest": trained.manifest.model_dump(mode="json")})
     else:
+        if tuned is not None:
+            show_trials(tuned)
         _show_measured(trained.manifest)
         note(f"Wrote {output} ({len(trained.content):,} bytes, sha256 {trained.digest[:12]}…).")
 

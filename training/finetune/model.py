@@ -121,18 +121,18 @@ def choose_sites(sites: Sequence[str], settings: LoraRecipe) -> tuple[str, ...]:
             )
         chosen += found
     if settings.layers is not None:
-        numbers = sorted({layer for site in sites if (layer := _layer(site)) is not None})
+        numbers = sorted({layer for site in sites if (layer := layer_number(site)) is not None})
         if settings.layers > len(numbers):
             raise TrainingError(
                 f"lora.layers: {settings.layers} of the last layers, and there are {len(numbers)}"
             )
         last = set(numbers[-settings.layers :])
-        chosen = [site for site in chosen if _layer(site) in last]
+        chosen = [site for site in chosen if layer_number(site) in last]
     kept = set(chosen)
     return tuple(site for site in sites if site in kept)
 
 
-def _layer(site: str) -> int | None:
+def layer_number(site: str) -> int | None:
     """The number of the layer that a site is in: the first number among its names."""
     found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", site)
     return int(found.group(1)) if found else None

@@ -1,0 +1,1 @@
+"""Which recipe to train by: trials within a time budget, judged on training rows alone."""
