@@ -62,9 +62,9 @@ def head_recipes(base: Recipe, has_names: bool, has_weights: bool) -> tuple[Reci
 
 @dataclass(frozen=True, slots=True)
 class LoraSpace:
-    """Settings of LoRA: `first` are tried first, `free` are those that may differ, by name."""
+    """Settings of LoRA: `firsts` are tried first, `free` are those that may differ, by name."""
 
-    first: LoraRecipe
+    firsts: tuple[LoraRecipe, ...]
     free: Mapping[str, BaseDistribution]
 
     def propose(self, history: Sequence[Trial], seed: int) -> LoraRecipe | None:
@@ -73,8 +73,8 @@ class LoraSpace:
         By a tree-structured Parzen estimator (Bergstra et al. 2011). It is made anew for each
         proposal, of the history alone: a search that was interrupted goes on as it would have.
         """
-        if not history:
-            return self.first
+        if len(history) < len(self.firsts):
+            return self.firsts[len(history)]
         if not self.free:
             return None
         chance = np.random.SeedSequence([seed, len(history)]).generate_state(1)
@@ -102,12 +102,16 @@ class LoraSpace:
         )
 
     def _with(self, params: Mapping[str, Any]) -> LoraRecipe:
-        settings = {**self.first.model_dump(), **params}
+        settings = {**self.firsts[-1].model_dump(), **params}
         return LoraRecipe.model_validate({**settings, "rate": float(f"{settings['rate']:.3g}")})
 
 
 def lora_space(base: Recipe, backbone: Manifest) -> LoraSpace:
-    """The LoRA that a backbone's graphs take; the backbone has one graph for it at least."""
+    """The LoRA that a backbone's graphs take; the backbone has one graph for it at least.
+
+    The first settings are the fastest to train, which a short budget may have time for, and the
+    usual ones.
+    """
     given = base.lora or LoraRecipe()
     sites = [_as_setting(graph.sites, backbone) for graph in backbone.lora]
     n_layers = len({layer_number(site) for site in backbone.sites} - {None})
@@ -124,8 +128,10 @@ def lora_space(base: Recipe, backbone: Manifest) -> LoraSpace:
         free["contrastive"] = IntDistribution(0, MAX_CONTRASTIVE)
     fixed = given.model_fields_set if base.lora else set[str]()
     free = {name: each for name, each in free.items() if name not in fixed}
-    first = given if "sites" in fixed else given.model_copy(update={"sites": sites[-1]})
-    return LoraSpace(first, free)
+    usual = given if "sites" in fixed else given.model_copy(update={"sites": sites[-1]})
+    fast = {"epochs": EPOCHS[0], "sites": sites[0], "layers": n_layers // 2}
+    fastest = usual.model_copy(update={name: fast[name] for name in fast if name in free})
+    return LoraSpace(tuple(dict.fromkeys((fastest, usual))), free)
 
 
 def _as_setting(sites: Sequence[str], backbone: Manifest) -> str:

@@ -19,7 +19,7 @@ from training.fitting import Stage
 from training.recipe import Recipe
 
 RECIPES = head_recipes(Recipe(), has_names=False, has_weights=False)
-SPACE = LoraSpace(LoraRecipe(), {"rate": FloatDistribution(2e-4, 2e-3, log=True)})
+SPACE = LoraSpace((LoraRecipe(),), {"rate": FloatDistribution(2e-4, 2e-3, log=True)})
 HEAD_LOSSES = {"centroid": 1.5, "ridge": 1.4, "knn": 2.0, "logistic": 1.2, "mlp": 1.1}
 
 

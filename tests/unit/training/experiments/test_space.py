@@ -61,10 +61,11 @@ def test_lora_takes_what_the_graphs_take() -> None:
     assert set(space.free) == {"rank", "epochs", "rate", "sites", "layers", "contrastive"}
     assert choices(space, "sites") == ("query,value", "all")
     assert choices(space, "layers") == (None, 3)
-    assert space.first == LoraRecipe(sites="all")
+    fastest = LoraRecipe(sites="query,value", layers=3, epochs=5)
+    assert space.firsts == (fastest, LoraRecipe(sites="all"))
     narrow = lora_space(Recipe(task="tagging"), backbone(PAIR))
     assert set(narrow.free) == {"rank", "epochs", "rate", "layers"}
-    assert narrow.first.sites == "query,value"
+    assert {settings.sites for settings in narrow.firsts} == {"query,value"}
     assert "layers" not in lora_space(Recipe(), backbone(SITES[:3], sites=SITES[:3])).free
 
 
@@ -84,11 +85,11 @@ def test_proposals_follow_from_the_history_alone() -> None:
     space = lora_space(Recipe(), backbone(PAIR, SITES))
     first, again = walk(space, 12), walk(space, 12)
     assert first == again
-    assert first[0] == space.first
+    assert tuple(first[:2]) == space.firsts
     assert len(set(first)) == 12
     assert {settings.rank for settings in first} == {4, 8, 16}
     assert all(2e-4 <= settings.rate <= 2e-3 for settings in first)
-    assert walk(space, 12, seed=1)[1:] != first[1:]
+    assert walk(space, 12, seed=1)[2:] != first[2:]
 
 
 def test_proposals_gather_where_losses_are_low() -> None:
@@ -100,11 +101,14 @@ def test_proposals_gather_where_losses_are_low() -> None:
 
 def test_trials_that_failed_are_told_and_nothing_is_proposed_twice() -> None:
     space = lora_space(Recipe(), backbone(PAIR, SITES))
-    failed = judged(space.first, 0).model_copy(update={"state": "failed", "loss": None})
-    assert space.propose([failed], 0) not in (None, space.first)
-    fixed = LoraSpace(space.first, {})
-    assert fixed.propose([], 0) == space.first
-    assert fixed.propose([failed], 0) is None
+    failed = [
+        judged(settings, number).model_copy(update={"state": "failed", "loss": None})
+        for number, settings in enumerate(space.firsts)
+    ]
+    assert space.propose(failed, 0) not in (None, *space.firsts)
+    fixed = LoraSpace(space.firsts[:1], {})
+    assert fixed.propose([], 0) == space.firsts[0]
+    assert fixed.propose(failed[:1], 0) is None
 
 
 def walk(space: LoraSpace, trials: int, seed: int = 0) -> list[LoraRecipe]:
