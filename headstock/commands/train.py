@@ -33,6 +33,7 @@ from headstock.output import note, show_json, show_table
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from adapters.manifest import Estimate, Manifest, Measured
+    from training.experiments.tune import Tuned
     from training.train import Trained
 
 Data = Annotated[Path, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")]

@@ -109,10 +109,10 @@ class RowsJudge:
         from training.finetune.tune import Tuner  # torch is slow to import
 
         shop = self.workshop
-        if not shop.backbone.manifest.lora:
-            return f"backbone {shop.backbone.name} was added without LoRA graphs"
+        if not shop.open_backbone().manifest.lora:
+            return f"backbone {shop.open_backbone().name} was added without LoRA graphs"
         try:
-            Tuner(shop.backbone, shop.task, LoraRecipe(), shop.recipe.seed, shop.weights)
+            Tuner(shop.open_backbone(), shop.task, LoraRecipe(), shop.recipe.seed, shop.weights)
             self.held_out_rows(shop.recipe)
         except (TrainingError, BackboneError) as error:
             return str(error)
@@ -165,7 +165,7 @@ def _raw(
     manifest = Manifest(
         task=task.NAME,
         head=fit.head.head,
-        backbone=shop.backbone.digest,
+        backbone=shop.open_backbone().digest,
         feature=TOKENS if task.PER_TOKEN else POOLED,
         labels=labels,
         calibration=None if task.NAME == "regression" else Calibration(temperature=fit.temperature),
@@ -173,7 +173,7 @@ def _raw(
         centroid=fit.head.centroid,
         knn=fit.head.knn,
     )
-    width = shop.backbone.manifest.width(manifest.feature)
+    width = shop.open_backbone().manifest.width(manifest.feature)
     head = build_scorer(manifest, dict(fit.head.tensors), width).head
     raws: list[NDArray[Any]] = [head.raw(feature) for feature in encoded.features]
     return (np.concatenate if task.PER_TOKEN else np.stack)(raws).astype(np.float64)

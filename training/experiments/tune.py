@@ -117,7 +117,7 @@ def _judge(
     texts, targets = rows.pick(split.train)
     labels = task.labels(targets)
     names = usual_names(base, task, labels, len(targets))
-    shop = Workshop(backbone, cache, base, task, stage, None, places.weights)
+    shop = Workshop(lambda: backbone, cache, base, task, stage, None, places.weights)
     encoded = shop.encode([*texts, *names.values()], "features")
     judge = RowsJudge(
         shop,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adapters.manifest import TaskName
 from backbone import Backbone
 from tests.tiny import make_tiny_backbone
 from training.data.splits import hold_out
@@ -14,7 +15,7 @@ from training.features import FeatureCache, Progress
 from training.fitting import TrainingRows, Workshop, fit_frozen, make_problem, plain_examples
 from training.heads import METHODS, fit_head
 from training.recipe import Recipe
-from training.tasks import TASKS, TaskName
+from training.tasks import TASKS
 
 
 def quiet(_: str) -> Progress:
