@@ -1,6 +1,7 @@
 """`headstock train`, `evaluate`, `inspect`: offline, no server needed."""
 
 import json as json_module
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -203,14 +204,20 @@ def train(
             recipe, places = tuned.recipe, replace(places, resume=True)
         result = train_adapter(*work, recipe, stage, places, ready, tuned.origin if tuned else {})
     write_file(output, result.content)
+    warnings = result.warnings
     if tuned is not None:
-        log(tuned, output, result.manifest.measured)
-    show_trained(output, result, tuned, json)
+        warnings = (*tuned.notes, *warnings, *log(tuned, output, result.manifest.measured))
+    show_trained(output, result, warnings, tuned, json)
 
 
-def show_trained(output: Path, trained: "Trained", tuned: "Tuned | None", json: bool) -> None:
+def show_trained(
+    output: Path,
+    trained: "Trained",
+    warnings: Sequence[str],
+    tuned: "Tuned | None",
+    json: bool,
+) -> None:
     """Say what was written to `output`, and what a search led there."""
-    warnings = (*(tuned.notes if tuned else ()), *trained.warnings)
     for warning in warnings:
         note(f"Note: {warning}")
     if json:

@@ -77,13 +77,27 @@ def search(
         raise
 
 
-def open_tracker(uri: str | None) -> "Callable[[Tuned, Path, Measured | None], None]":
-    """What logs a search; to nowhere without a URI. Raises TrainingError without MLflow."""
+def open_tracker(uri: str | None) -> "Callable[[Tuned, Path, Measured | None], tuple[str, ...]]":
+    """What logs a search, to nowhere without a URI, and gives notes for the user.
+
+    What MLflow refuses is a note, since the adapter is written by then. Raises TrainingError
+    without MLflow.
+    """
     if uri is None:
-        return lambda *_: None
+        return lambda *_: ()
+    from training.errors import TrainingError
     from training.experiments.tracking import Mlflow
 
-    return Mlflow(uri).log
+    mlflow = Mlflow(uri)
+
+    def log(tuned: "Tuned", file: Path, measured: "Measured | None") -> tuple[str, ...]:
+        try:
+            mlflow.log(tuned, file, measured)
+        except TrainingError as error:
+            return (str(error),)
+        return ()
+
+    return log
 
 
 def as_json(tuned: "Tuned") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -65,6 +66,21 @@ def test_trials_are_shown_kept_and_taken_up_again(
     code, out, err = run(monkeypatch, capsys, *train, "--tune", "heads", "--resume")
     assert code == 1
     assert "is the record of another search" in err
+
+
+def test_what_mlflow_refuses_is_a_note_beside_the_adapter(
+    train: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))  # knows nothing
+    options = ("--head", "ridge", "--tune", "heads", "--mlflow", "sqlite:///x.db", "--json")
+    code, out, err = run(monkeypatch, capsys, *train, *options)
+    assert code == 0, err
+    assert "Note: MLflow at sqlite:///x.db failed" in err
+    assert any("MLflow" in warning for warning in json.loads(out)["warnings"])
+    assert (tmp_path / "a.safetensors").exists()
 
 
 def test_an_interruption_says_how_to_go_on(
