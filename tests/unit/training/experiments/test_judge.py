@@ -34,7 +34,7 @@ def judge_of(backbone: Backbone, cache: Path, base: Recipe) -> RowsJudge:
     if base.task == "regression":
         targets = [(("n", float(n)),) for n in range(30)]
     task = TASKS[base.task]
-    shop = Workshop(backbone, FeatureCache(cache), base, task, quiet)
+    shop = Workshop(lambda: backbone, FeatureCache(cache), base, task, quiet)
     rows = TrainingRows(texts, targets, task.labels(targets), {})
     encoded = shop.encode(texts, "features")
     return RowsJudge(shop, rows, encoded, encoded.part(0, 0))
