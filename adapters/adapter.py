@@ -41,11 +41,14 @@ class Adapter:
         return self.scorer.task.PER_TOKEN
 
     def score(self, feature: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores [C] of one vector [d], a token's where the adapter tags; raises HeadFailed."""
+        """Scores [C] of one row's feature [d], or [L, d] for a mix; raises HeadFailed.
+
+        Of a tagging adapter also [t, C] of [t, d].
+        """
         return self.scorer.score(feature)
 
     def answer(self, feature: NDArray[np.float32], top_k: int) -> Answer:
-        """The answer to one row's feature [d], or [t, d] where the adapter tags.
+        """The answer to one row's feature [d], [L, d] for a mix, or [t, d] where the adapter tags.
 
         `top_k` bounds the labels that classification and multilabel rank. Raises HeadFailed.
         """
@@ -102,12 +105,12 @@ def read_adapter_file(path: Path) -> Adapter:
 def build_adapter(
     manifest: Manifest, tensors: Mapping[str, NDArray[np.float32]], golden: NDArray[np.float32]
 ) -> bytes:
-    """The bytes of an adapter file whose golden rows are the features `golden` [g, d].
+    """The bytes of an adapter file whose golden rows are the vectors `golden` [g, d].
 
     The result has been read back: what this returns, every loader accepts.
     """
     scorer = build_scorer(manifest, tensors, golden.shape[1])
-    scores = np.stack([scorer.score(feature) for feature in golden])
+    scores = np.stack([scorer.score_vector(vector) for vector in golden])
     everything = {**tensors, GOLDEN_FEATURES: golden, GOLDEN_SCORES: scores}
     content = write_container(manifest.to_json(), everything)
     read_adapter(content)
@@ -126,9 +129,9 @@ def _prove(manifest: Manifest, tensors: Mapping[str, NDArray[np.float32]]) -> Sc
         )
     scorer = build_scorer(manifest, tensors, features.shape[1])
     allowed = _tolerances(manifest, scores)
-    for number, (feature, expected) in enumerate(zip(features, scores, strict=True)):
+    for number, (vector, expected) in enumerate(zip(features, scores, strict=True)):
         try:
-            found = scorer.score(feature)
+            found = scorer.score_vector(vector)
         except HeadFailed as error:
             raise InvalidAdapter(f"golden row {number}: {error}") from error
         gaps = np.abs(found.astype(np.float64) - expected)

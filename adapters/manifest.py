@@ -20,6 +20,7 @@ HEADS_OF: dict[TaskName, tuple[HeadName, ...]] = {
 }
 OUTSIDE = "O"  # the tag of a token that belongs to no entity
 MAX_TAGS = 256  # a tagging head is computed for every token
+MAX_LAYERS = 256
 MAX_RANK = 64
 MAX_SITES = 254  # two tensors each, beside the smallest head's and the golden rows' within 512
 MAX_SITE_CHARS = 200
@@ -74,6 +75,11 @@ Sites = Annotated[
     AfterValidator(_check_distinct_sites),
 ]
 Threshold = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+# Weights of layers, which float32 holds with room for a sum of them.
+Mix = Annotated[
+    tuple[Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)], ...],
+    Field(min_length=2, max_length=MAX_LAYERS),
+]
 Scale = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=200)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
@@ -146,6 +152,7 @@ class Manifest(_Part):
     head: HeadName = "linear"
     backbone: Digest
     feature: Text
+    mix: Mix | None = None
     labels: Labels
     calibration: Calibration | None = None
     thresholds: tuple[Threshold, ...] | None = None
@@ -172,6 +179,8 @@ class Manifest(_Part):
         _check_belongs("thresholds", self.thresholds, self.task == "multilabel", self.task)
         for head, section in (("centroid", self.centroid), ("knn", self.knn)):
             _check_belongs(head, section, self.head == head, f"a {self.head} head")
+        if self.task == "tagging":
+            _check_belongs("mix", self.mix, False, self.task)
         self._check_labels()
         return self
 

@@ -52,9 +52,19 @@ class TextPreprocessing(_Part):
 
 
 class Feature(_Part):
-    """A named output. `dims`: "n" rows, "t" tokens, or a fixed width."""
+    """A named output. `dims`: "n" rows, "t" tokens, or a fixed length; the last is the width."""
 
     dims: tuple[Literal["n", "t"] | int, ...]
+
+    @property
+    def axes(self) -> tuple[Literal["n", "t"] | int, ...]:
+        """All dims but the width; a number among them is one of layers."""
+        return self.dims[:-1]
+
+    @property
+    def per_token(self) -> bool:
+        """Whether a row has a vector a token, padded in a batch."""
+        return "t" in self.dims
 
 
 class Site(_Part):

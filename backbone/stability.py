@@ -156,5 +156,5 @@ def _cut(backbone: Backbone, row: TextRow, outputs: Features, position: int) -> 
     parts = {}
     for name, feature in backbone.manifest.features.items():
         value = outputs[name][position]
-        parts[name] = value[: row.length] if "t" in feature.dims else value
+        parts[name] = value[: row.length] if feature.per_token else value
     return parts

@@ -28,13 +28,7 @@ def check_fit(adapter: Adapter, backbone: Backbone) -> None:
         raise InvalidAdapter(
             f"backbone {backbone.name} has no feature {wanted[:80]!r}; it has {sorted(features)}"
         )
-    axes = features[wanted].dims[:-1]
-    needed, kind = (("n", "t"), "token") if adapter.per_token else (("n",), "row")
-    if axes != needed:
-        raise InvalidAdapter(
-            f"{adapter.manifest.task} takes one vector a {kind}, a feature with the axes "
-            f"{list(needed)}; {wanted!r} of backbone {backbone.name} has {list(axes)}"
-        )
+    _check_axes(adapter, backbone)
     width = backbone.manifest.width(wanted)
     if adapter.width != width:
         raise InvalidAdapter(
@@ -46,4 +40,21 @@ def check_fit(adapter: Adapter, backbone: Backbone) -> None:
         sites = {name: backbone.manifest.sites[name] for name in served}
         check_lora(
             adapter.lora, {name: (each.inputs, each.outputs) for name, each in sites.items()}
+        )
+
+
+def _check_axes(adapter: Adapter, backbone: Backbone) -> None:
+    wanted, mix, task = adapter.manifest.feature, adapter.manifest.mix, adapter.manifest.task
+    needed: tuple[str | int, ...]
+    if mix is not None:
+        needed, takes = ("n", len(mix)), f"its mix takes {len(mix)} layers of a row"
+    elif adapter.per_token:
+        needed, takes = ("n", "t"), f"{task} takes one vector a token"
+    else:
+        needed, takes = ("n",), f"{task} without a mix takes one vector a row"
+    axes = backbone.manifest.features[wanted].axes
+    if axes != needed:
+        raise InvalidAdapter(
+            f"{takes}, a feature with the axes {list(needed)}; {wanted!r} of backbone "
+            f"{backbone.name} has {list(axes)}"
         )

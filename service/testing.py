@@ -13,13 +13,15 @@ from backbone.manifest import Feature, LoraGraph, Site, Source, TextPreprocessin
 class FakeBackbone(Backbone):
     """A backbone without a graph: each of a row's `tokens` [t, width] repeats the token's id.
 
-    `pooled` [width] is the first token's.
+    `pooled` [width] is the first token's; `layers` [LAYERS, width] are 1 less from one to the one
+    before, and the last is `pooled`.
 
     LoRA adds to it the sum of a · b over the rank's first elements of each site, read from the
     pool when the run is on. `before_run` is called with the rows of each run, in the run's
     thread; what it raises fails the run.
     """
 
+    LAYERS = 3
     SITES = ("layer.query", "layer.value", "layer.dense")
 
     def __init__(
@@ -34,6 +36,7 @@ class FakeBackbone(Backbone):
             features={
                 "pooled": Feature(dims=("n", width)),
                 "tokens": Feature(dims=("n", "t", width)),
+                "layers": Feature(dims=("n", self.LAYERS, width)),
             },
             sites={name: Site(inputs=width, outputs=width) for name in self.SITES},
             lora=(
@@ -73,7 +76,10 @@ class FakeBackbone(Backbone):
             if lora is not None:
                 ids[position] += self._shift(lora)
         tokens = np.repeat(ids[:, :, None], self.width, axis=2)
-        values = {"pooled": np.ascontiguousarray(tokens[:, 0]), "tokens": tokens}
+        pooled = np.ascontiguousarray(tokens[:, 0])
+        below = np.arange(1 - self.LAYERS, 1, dtype=np.float32)
+        layers = pooled[:, None] + below[:, None]
+        values = {"pooled": pooled, "tokens": tokens, "layers": layers}
         return {name: values[name] for name in features}
 
     def _shift(self, lora: PlacedLora) -> float:

@@ -65,7 +65,9 @@ def evaluate_adapter(
     backbone = _backbone(backbones, manifest.backbone)
     asked = split.test if split.given else np.arange(len(rows.texts))
     texts, _ = rows.pick(asked)
-    encoded = encode_texts(backbone, texts, task.PER_TOKEN, cache, stage("features"), adapter.lora)
+    encoded = encode_texts(
+        backbone, texts, manifest.feature, cache, stage("features"), adapter.lora
+    )
     scored = score_texts(adapter.score, texts, encoded)
     is_test = np.flatnonzero(np.isin(asked, split.test))
     measured = measure_adapter(scored.pick(is_test), rows, split, manifest, seed, stage("measure"))

@@ -18,7 +18,8 @@ from backbone import Backbone, Spans, TextRow
 from training.cores import cores
 from training.errors import TrainingError
 
-POOLED, TOKENS = "pooled", "tokens"  # features: of a text, of its tokens
+# Features: of a text, of its tokens, of a text in each layer.
+POOLED, TOKENS, LAYERS = "pooled", "tokens", "layers"
 Progress = Callable[[int, int], None]  # done, total
 Feature = NDArray[np.float32]
 Rows = list[tuple[bytes, Feature]]  # key, feature
@@ -59,7 +60,7 @@ class FeatureCache:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """Texts behind a backbone: a vector [d] each, or vectors [t, d] of the t `tokens` of each."""
+    """Texts behind a backbone: [d] each, [L, d] of its layers, or [t, d] of the t `tokens`."""
 
     features: Sequence[Feature]
     tokens: Sequence[Spans] | None = None
@@ -79,15 +80,15 @@ class Encoded:
 def encode_texts(
     backbone: Backbone,
     texts: Sequence[str],
-    per_token: bool,
+    feature: str,
     cache: FeatureCache,
     progress: Progress,
     lora: Lora | None = None,
 ) -> Encoded:
     """What a server gives to heads, of each text. Raises as `compute_features`."""
-    if not per_token:
-        return Encoded(compute_features(backbone, texts, POOLED, cache, progress, lora))
-    features = compute_features(backbone, texts, TOKENS, cache, progress, lora)
+    features = compute_features(backbone, texts, feature, cache, progress, lora)
+    if not backbone.manifest.features[feature].per_token:
+        return Encoded(features)
     tokens = [backbone.preprocess(text, with_spans=True).spans for text in texts]
     found = [each for each in tokens if each is not None]
     # As a server: special tokens have no tag.
@@ -103,19 +104,24 @@ def compute_features(
     progress: Progress,
     lora: Lora | None = None,
 ) -> list[Feature]:
-    """The feature of each text, [d] or [t, d], from the cache where it is there.
+    """The feature of each text, [d], [L, d] or [t, d], from the cache where it is there.
 
     What is done is kept at an interruption. Raises TrainingError, BackboneError.
     """
-    width = backbone.manifest.width(feature)
+    known = backbone.manifest.features
+    if feature not in known:
+        hint = "; add it again under another name, with --layers" if feature == LAYERS else ""
+        raise TrainingError(
+            f"backbone {backbone.name} has no feature {feature[:80]!r}, only {sorted(known)}{hint}"
+        )
+    shape = [-1 if each == "t" else int(each) for each in known[feature].dims[1:]]
     behind = "" if lora is None else lora.digest
     keys = [_key(backbone, feature, behind, text) for text in texts]
     missing = dict(zip(keys, texts, strict=True))
     found: dict[bytes, Feature] = {}
     with cache.connection() as connection:
         for key, row in _read(connection, list(missing)):
-            values = np.frombuffer(row, dtype=np.float32)
-            found[key] = values.reshape(-1, width) if feature == TOKENS else values
+            found[key] = np.frombuffer(row, dtype=np.float32).reshape(shape)
             del missing[key]
         progress(len(found), len(found) + len(missing))
         unwritten: Rows = []
@@ -173,7 +179,7 @@ def _run(
     def run(batch: list[tuple[bytes, TextRow]]) -> Rows:
         loras = [placed] * len(batch) if placed else ()
         values = backbone.run([row for _, row in batch], [feature], loras)[feature]
-        if feature != TOKENS:
+        if not backbone.manifest.features[feature].per_token:
             return [(key, value) for (key, _), value in zip(batch, values, strict=True)]
         return [  # less their padding
             (key, value[: row.length]) for (key, row), value in zip(batch, values, strict=True)

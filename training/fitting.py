@@ -13,7 +13,12 @@ from backbone import Backbone
 from training.copies import choose_with_copies
 from training.data.splits import hold_out
 from training.examples import Examples, name_as_text, of_rows, of_tokens
-from training.features import Encoded, FeatureCache, Progress, encode_texts
+from training.features import (
+    Encoded,
+    FeatureCache,
+    Progress,
+    encode_texts,
+)
 from training.finetune.settings import LoraRecipe
 from training.heads import (
     METHODS,
@@ -54,7 +59,7 @@ class Workshop:
     def encode(self, texts: Sequence[str], what: str, lora: Lora | None = None) -> Encoded:
         """Features of texts, behind a LoRA if given."""
         return encode_texts(
-            self.open_backbone(), texts, self.task.PER_TOKEN, self.cache, self.stage(what), lora
+            self.open_backbone(), texts, self.recipe.feature, self.cache, self.stage(what), lora
         )
 
 
@@ -80,6 +85,7 @@ class Fitted:
     vectors: NDArray[np.float32]
     settings: dict[str, str | float]
     lora: Lora | None = None
+    mix: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from adapters.manifest import TaskName
 from training.augment import Kind as AugmentationKind
 from training.errors import InvalidRecipe
+from training.features import LAYERS, POOLED, TOKENS
 from training.finetune.settings import LoraRecipe
 from training.heads import METHODS, MethodName
 from training.tasks import TASKS
@@ -28,7 +29,8 @@ class Recipe(_Part):
 
     `head` None is the task's usual one. `names` says whether labels' names, encoded, stand among
     the training rows: "auto" tries it where rows are few. `augment` says whether changed `copies`
-    of each training row teach too (see `training.augment`): "auto" tries each kind.
+    of each training row teach too (see `training.augment`): "auto" tries each kind. `mix` tries a
+    mix of the backbone's layers, where it has been added with them.
     """
 
     task: TaskName = "classification"
@@ -38,6 +40,7 @@ class Recipe(_Part):
     augment: Augment = "none"
     copies: Annotated[int, Field(ge=1, le=8)] = 1
     lora: LoraRecipe | None = None
+    mix: bool = False
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
     @property
@@ -45,6 +48,13 @@ class Recipe(_Part):
         """How the head is fitted."""
         usual: MethodName = "ridge" if TASKS[self.task].KIND == VALUES else "logistic"
         return self.head or usual
+
+    @property
+    def feature(self) -> str:
+        """The backbone's feature that heads are fitted on."""
+        if self.mix:
+            return LAYERS
+        return TOKENS if TASKS[self.task].PER_TOKEN else POOLED
 
     @model_validator(mode="after")
     def _check_head(self) -> "Recipe":
@@ -54,6 +64,11 @@ class Recipe(_Part):
             raise ValueError(f"a {self.method} head cannot do {self.task}; it is done by {known}")
         if self.lora and self.lora.contrastive and self.task != "classification":
             raise ValueError(f"lora.contrastive: {self.task} has no classes of rows to contrast")
+        if self.mix and (self.lora or self.task == "tagging"):
+            beside = "lora trains for the last layer" if self.lora else "a tagger takes each token"
+            raise ValueError(f"mix: {beside}, and layers are mixed of frozen whole rows")
+        if self.mix and self.augment != "none":
+            raise ValueError("mix: it is learned of rows as they are; augment must be none")
         if self.weights != "none" and not METHODS[self.method].WEIGHTED:
             known = ", ".join(
                 name for name, each in METHODS.items() if kind in each.KINDS and each.WEIGHTED

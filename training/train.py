@@ -18,7 +18,7 @@ from training.data.rows import Columns, Rows, read_rows
 from training.data.splits import Leaks, Split, find_leaks, split_rows
 from training.errors import InvalidRecipe
 from training.evaluate import measure_adapter, score_texts
-from training.features import POOLED, TOKENS, Encoded, FeatureCache
+from training.features import LAYERS, POOLED, TOKENS, Encoded, FeatureCache
 from training.fitting import (
     Fitted,
     Stage,
@@ -29,6 +29,7 @@ from training.fitting import (
     usual_names,
 )
 from training.heads.base import GOLDEN_ROWS
+from training.mix import fit_with_mix, last_layers
 from training.peft.lora import PeftLora
 from training.recipe import Recipe
 from training.run import Run
@@ -116,6 +117,8 @@ def train_adapter(
     """
     if recipe.lora is not None and given is not None:
         raise InvalidRecipe("--lora trains LoRA and --peft takes one as it is: give one of them")
+    if recipe.mix and given is not None:
+        raise InvalidRecipe("mix: layers are mixed of the frozen backbone, and --peft changes it")
     lesson = read_lesson(data, columns, recipe)
     run = Run(places.run) if places.run is not None and recipe.lora is not None else None
     if run is not None:
@@ -150,6 +153,9 @@ def train_lesson(
         fitted, notes = fit_with_lora(workshop, recipe.lora, teaching, train, named)
     if fitted is not None:
         test = workshop.encode(lesson.test_texts, "test features", fitted.lora)
+    elif recipe.mix:
+        fitted, notes = fit_with_mix(workshop, teaching, train, named)
+        test = last_layers(test) if fitted.mix is None else test
     else:
         fitted = fit_frozen(workshop, teaching, train, named, given)
 
@@ -187,7 +193,8 @@ def _manifest(
         task=recipe.task,
         head=fit.head.head,
         backbone=digest,
-        feature=TOKENS if task.PER_TOKEN else POOLED,
+        feature=_feature(task, fitted),
+        mix=fitted.mix,
         labels=labels,
         calibration=Calibration(temperature=fit.temperature) if calibrated else None,
         thresholds=fit.thresholds,
@@ -209,6 +216,13 @@ def _manifest(
             },
         ),
     )
+
+
+def _feature(task: Task[Any], fitted: Fitted) -> str:
+    """The one that the head takes."""
+    if fitted.mix is not None:
+        return LAYERS
+    return TOKENS if task.PER_TOKEN else POOLED
 
 
 def golden_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -50,6 +50,14 @@ def add(
             "Repeat it for several graphs. By default query and value, and all."
         ),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="With the vectors of all layers as a feature, for adapters that mix them. Not of "
+            "an ONNX file.",
+        ),
+    ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of another backbone of that name.")
     ] = False,
@@ -63,7 +71,7 @@ def add(
 
     root = settings().backbones_folder
     check_backbone_name(name)
-    build = Build(precision.value, lora)
+    build = Build(precision.value, lora, layers)
     is_onnx = source.endswith(".onnx")
     if is_onnx or Path(source).expanduser().is_dir():
         _refuse_options("the hub", revision=revision)

@@ -314,6 +314,8 @@ def inspect(file: File, json: AsJson = False) -> None:
 def _settings_rows(adapter: "Adapter") -> list[tuple[str, str]]:
     """What there is of the manifest's optional parts."""
     manifest, rows = adapter.manifest, []
+    if manifest.mix is not None:
+        rows.append(("mix of layers", ", ".join(f"{weight:.3g}" for weight in manifest.mix)))
     if manifest.calibration is not None:
         rows.append(("temperature", f"{manifest.calibration.temperature:.4g}"))
     if manifest.thresholds is not None:

@@ -71,18 +71,12 @@ class Job:
         for adapter in self.adapters:
             if is_over():
                 raise Abandoned
-            answers.append(
-                adapter.answer(_input(row, vectors[adapter.manifest.feature]), self.top_k)
-            )
+            vector = vectors[adapter.manifest.feature]
+            if adapter.per_token:  # those that stand for characters
+                assert row.spans is not None, "rows for adapters that tag come with spans"
+                vector = vector[row.spans.positions]
+            answers.append(adapter.answer(vector, self.top_k))
         return tuple(answers)
-
-
-def _input(row: TextRow, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A feature as adapters take it: of tokens, those that stand for characters."""
-    if vector.ndim == 1:
-        return vector
-    assert row.spans is not None, "rows for adapters that tag are preprocessed with spans"
-    return vector[row.spans.positions]
 
 
 class Pending:

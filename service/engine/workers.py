@@ -63,6 +63,8 @@ class Workers:
         self.changed = threading.Condition()
         self.tokens_per_s = tokens_per_s  # of all runs together, as measured lately
         self._backbone = backbone
+        known = backbone.manifest.features.items()
+        self._padded = {name for name, feature in known if feature.per_token}
         self._runs = runs
         self._limits = limits
         self._slots = slots
@@ -234,7 +236,7 @@ class Workers:
             with self.changed:
                 self._slow.extend(slow)
         for passed in quick:
-            outcomes += _answer(*passed)
+            outcomes += self._answer(*passed)
             now = time.perf_counter()
             if now - began > _SLICE_S:
                 hand_over(outcomes)
@@ -245,10 +247,24 @@ class Workers:
         self, entry: Entry, features: Features, place: int, hand_over: Deliver
     ) -> None:
         try:
-            hand_over(_answer(entry, features, place))
+            hand_over(self._answer(entry, features, place))
         finally:
             with self.changed:
                 self._is_slow_on = False
+
+    def _answer(self, entry: Entry, features: Features, place: int) -> list[Outcome]:
+        """The row's own part of the features, and what its adapters say to it, if anybody waits."""
+        pending, vectors = entry.pending, {}
+        for name in pending.job.features:
+            value = features[name][place]
+            vectors[name] = value[: entry.length] if name in self._padded else value
+        try:
+            answers = pending.job.answer(entry.row, vectors, pending.is_in_vain)
+        except Abandoned:
+            return _late(entry) if pending.is_late(time.perf_counter()) else []
+        except Exception as error:
+            return [Outcome.failure(entry, error)]
+        return [Outcome(entry, (answers, vectors))]
 
     def _observe(self, entries: Sequence[Entry], started: float, ended: float) -> None:
         metrics, seconds = self._metrics, ended - started
@@ -278,21 +294,6 @@ def _by_heads(passed: Sequence[_Passed]) -> tuple[list[_Passed], list[_Passed]]:
     for each in passed:
         kinds[each[0].pending.job.head_bytes > _SLOW_BYTES].append(each)
     return kinds
-
-
-def _answer(entry: Entry, features: Features, place: int) -> list[Outcome]:
-    """The row's own part of the features, and what its adapters say to it, if anybody waits."""
-    pending, vectors = entry.pending, {}
-    for name in pending.job.features:
-        value = features[name][place]
-        vectors[name] = value[: entry.length] if value.ndim == 2 else value  # less its padding
-    try:
-        answers = pending.job.answer(entry.row, vectors, pending.is_in_vain)
-    except Abandoned:
-        return _late(entry) if pending.is_late(time.perf_counter()) else []
-    except Exception as error:
-        return [Outcome.failure(entry, error)]
-    return [Outcome(entry, (answers, vectors))]
 
 
 def _late(entry: Entry) -> list[Outcome]:

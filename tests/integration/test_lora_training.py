@@ -24,7 +24,7 @@ from training.curves import EpochRecord, StepRecord, read_curves, read_phases
 from training.data.rows import Columns
 from training.errors import TrainingError
 from training.evaluate import evaluate_adapter
-from training.features import FeatureCache, Progress, encode_texts
+from training.features import POOLED, FeatureCache, Progress, encode_texts
 from training.finetune.model import LoraProduct, TunedEncoder
 from training.finetune.settings import LoraRecipe
 from training.recipe import Recipe, make_recipe
@@ -112,8 +112,8 @@ def test_torch_with_lora_is_the_serving_graph_with_lora(
         product.b.data = 0.3 * torch.randn(product.b.shape, generator=random)
     lora = make_lora(model.factors())
     cache = FeatureCache(tmp_path / "features.sqlite")
-    served = encode_texts(backbone, TEXTS, False, cache, lambda *_: None, lora)
-    plain = encode_texts(backbone, TEXTS, False, cache, lambda *_: None)
+    served = encode_texts(backbone, TEXTS, POOLED, cache, lambda *_: None, lora)
+    plain = encode_texts(backbone, TEXTS, POOLED, cache, lambda *_: None)
     with torch.inference_mode():
         ours = model.pooled([backbone.preprocess(text) for text in TEXTS]).numpy()
     assert np.abs(np.stack(plain.features) - ours).max() > 0.1

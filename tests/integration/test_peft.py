@@ -21,7 +21,7 @@ from training.backbones import sources
 from training.backbones.add import add_from_folder
 from training.data.rows import Columns
 from training.errors import InvalidPeft, InvalidRecipe
-from training.features import FeatureCache, Progress, encode_texts
+from training.features import POOLED, FeatureCache, Progress, encode_texts
 from training.peft.convert import import_adapter
 from training.peft.lora import read_peft
 from training.recipe import make_recipe
@@ -147,7 +147,7 @@ def test_features_are_those_of_merged_weights(
     found = read_peft(folder, bert.manifest)
     assert found.notes == ()  # the base model's folder is there, and has the backbone's weights
     assert found.lora.rank == max(4, *ranks.values(), 4)
-    served = encode_texts(bert, TEXTS, False, cache, lambda *_: None, found.lora)
+    served = encode_texts(bert, TEXTS, POOLED, cache, lambda *_: None, found.lora)
     model = transformers.AutoModel.from_pretrained(base).eval()
     plain = np.stack(run(model, bert, "last_hidden_state", TEXTS[:1])).mean(axis=1)
     merge(model, modules, scales)
@@ -191,7 +191,9 @@ def softmax(raw: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def scores(adapter: Adapter, backbone: Backbone, cache: FeatureCache) -> list[Matrix]:
-    encoded = encode_texts(backbone, TEXTS, adapter.per_token, cache, lambda *_: None, adapter.lora)
+    encoded = encode_texts(
+        backbone, TEXTS, adapter.manifest.feature, cache, lambda *_: None, adapter.lora
+    )
     return [adapter.score(feature) for feature in encoded.features]
 
 
@@ -261,7 +263,7 @@ def test_a_head_of_ones_own_on_the_pooled_vector(
         import_adapter(folder, bert, cache, stage, ["price"], "regression").content
     )
     assert adapter.manifest.calibration is None
-    encoded = encode_texts(bert, TEXTS, False, cache, lambda *_: None, adapter.lora)
+    encoded = encode_texts(bert, TEXTS, POOLED, cache, lambda *_: None, adapter.lora)
     np.testing.assert_allclose(
         np.stack(scores(adapter, bert, cache)), np.stack(encoded.features) @ weight.T, atol=1e-5
     )

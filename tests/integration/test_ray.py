@@ -13,7 +13,7 @@ from tests.fleet import Deadly, write_rows
 from tests.tiny import make_tiny_backbone
 from training.data.rows import Columns
 from training.errors import TrainingError
-from training.features import FeatureCache, encode_texts
+from training.features import POOLED, FeatureCache, encode_texts
 from training.fleet.cluster import on_ray
 from training.fleet.work import BackbonePlace, Work, perform
 from training.recipe import Recipe
@@ -35,7 +35,7 @@ def works(tmp_path: Path) -> list[Work]:
     backbone = make_tiny_backbone(root)
     lesson = read_lesson(write_rows(tmp_path / "rows.csv"), Columns(), Recipe())
     encoded = encode_texts(
-        backbone, lesson.texts, False, FeatureCache(cache), lambda _done, _total: None
+        backbone, lesson.texts, POOLED, FeatureCache(cache), lambda _done, _total: None
     )
     # No disk is shared with a cluster: nothing is there under this path.
     place = BackbonePlace(Path("/nowhere"), "tiny", backbone.digest, Path("/nowhere/cache"))

@@ -14,7 +14,13 @@ from backbone.manifest import TOKENIZER_FILE, Source, TextPreprocessing
 from backbone.package import check_name_free
 from backbone.runtime import Backbone
 from backbone.stability import SAMPLE_TEXTS
-from backbone.surgery.features import add_pooling, expose, keep_outputs, strip_provenance
+from backbone.surgery.features import (
+    add_layers,
+    add_pooling,
+    expose,
+    keep_outputs,
+    strip_provenance,
+)
 from backbone.surgery.sites import find_sites
 from training.backbones.packing import DEFAULT, Added, Build, Draft, pack
 
@@ -55,10 +61,14 @@ def add_from_folder(
 
     encoder = export.load_encoder(folder)
     say("exporting to ONNX")
-    model = export.export_tokens(encoder)
+    inner = export.inner_layers(encoder) if build.layers else ()
+    model = export.export_tokens(encoder, inner)
     sites = find_sites(model, wrapper=export.WRAPPER)
     strip_provenance(model)
     add_pooling(model, encoder.width, encoder.pooling)
+    if build.layers:
+        add_layers(model, inner, encoder.width, encoder.pooling)
+        keep_outputs(model, ("tokens", "pooled", "layers"))
     settings = TextPreprocessing(max_length=encoder.max_length, pad_id=encoder.pad_id)
 
     def check(backbone: Backbone) -> None:
@@ -66,7 +76,8 @@ def add_from_folder(
         for text in SAMPLE_TEXTS:
             row = backbone.preprocess(text)
             ours = backbone.run([row], backbone.manifest.features)
-            for feature, expected in export.reference_features(encoder, row.ids.tolist()).items():
+            theirs = export.reference_features(encoder, row.ids.tolist(), build.layers)
+            for feature, expected in theirs.items():
                 value = ours[feature][0][: row.length] if feature == "tokens" else ours[feature][0]
                 gap = float(np.max(np.abs(value - expected)))
                 if not gap <= TOLERANCE:
@@ -96,6 +107,11 @@ def add_from_onnx(
     `taps` maps a feature to a tensor's name: `tokens` [n, t, d] or `pooled` [n, d]. Where only
     `tokens` is tapped, `pooled` is its masked mean. Raises as `add_from_folder`.
     """
+    if build.layers:
+        raise BackboneError(
+            f"{file} is an ONNX file, which does not say what its layers are; --layers is for "
+            "Hugging Face ids and folders"
+        )
     tokenizer = options.tokenizer or file.parent / TOKENIZER_FILE
     if not tokenizer.is_file():
         raise BackboneError(f"no tokenizer at {tokenizer}; name it with --tokenizer FILE")

@@ -36,6 +36,23 @@ class _Tokens(torch.nn.Module):
         return tokens
 
 
+class _Layers(torch.nn.Module):
+    """The same, with the outputs of all layers before the last, the embedding's first."""
+
+    def __init__(self, encoder: torch.nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        output = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
+        )
+        # Some models normalise the last one once more: `tokens` is what serves.
+        return output.last_hidden_state, *output.hidden_states[:-1]
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """A loaded encoder with what its folder says about tokenizer, length and pooling."""
@@ -73,20 +90,46 @@ def load_encoder(folder: Path) -> Encoder:
     )
 
 
-def export_tokens(encoder: Encoder) -> onnx.ModelProto:
-    """The encoder as ONNX: `input_ids`, `attention_mask` [n, t] int64 -> `tokens` [n, t, d]."""
+def inner_layers(encoder: Encoder) -> tuple[str, ...]:
+    """Names for the outputs of the layers before the last, the embedding's first.
+
+    Raises:
+        BackboneError: the model does not show its layers, or they differ in width.
+    """
+    ids = torch.zeros((1, 2), dtype=torch.int64)
+    try:
+        with torch.inference_mode():
+            tokens, *inner = _Layers(encoder.model.encoder)(ids, torch.ones_like(ids))
+    except (AttributeError, TypeError) as error:  # no such output, or no such argument
+        raise BackboneError(
+            f"this model does not give the outputs of its layers ({error}); add it without --layers"
+        ) from error
+    if any(each.shape != tokens.shape for each in inner):
+        widths = [int(each.shape[-1]) for each in (*inner, tokens)]
+        raise BackboneError(
+            f"the layers of this model have the widths {widths}, and only equal ones can be "
+            "mixed; add it without --layers"
+        )
+    return tuple(f"layer_{number}" for number in range(len(inner)))
+
+
+def export_tokens(encoder: Encoder, inner: Sequence[str] = ()) -> onnx.ModelProto:
+    """The encoder as ONNX: `input_ids`, `attention_mask` [n, t] int64 -> `tokens` [n, t, d].
+
+    With the names of `inner_layers`, their outputs [n, t, d] come after it.
+    """
     ids = torch.randint(5, 100, (2, 6))
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0  # no constant may be folded from a mask of ones
     n, t = torch.export.Dim("n", min=1), torch.export.Dim("t", min=1, max=encoder.max_length)
     with _quiet():
         program = torch.onnx.export(
-            encoder.model,
+            _Layers(encoder.model.encoder).eval() if inner else encoder.model,
             (ids, mask),
             dynamo=True,
             dynamic_shapes=({0: n, 1: t}, {0: n, 1: t}),
             input_names=["input_ids", "attention_mask"],
-            output_names=["tokens"],
+            output_names=["tokens", *inner],
             verbose=False,
         )
     assert program is not None, "dynamo=True gives a program"
@@ -94,13 +137,21 @@ def export_tokens(encoder: Encoder) -> onnx.ModelProto:
     return model
 
 
-def reference_features(encoder: Encoder, ids: Sequence[int]) -> dict[str, NDArray[np.float32]]:
-    """What torch computes for one row alone: `tokens` [t, d] and `pooled` [d]."""
+def reference_features(
+    encoder: Encoder, ids: Sequence[int], with_layers: bool = False
+) -> dict[str, NDArray[np.float32]]:
+    """What torch computes for one row alone: `tokens` [t, d], `pooled` [d], `layers` [L, d]."""
     row = torch.tensor([list(ids)])
     with torch.inference_mode():
         tokens = encoder.model(row, torch.ones_like(row))[0]
-    pooled = tokens.mean(dim=0) if encoder.pooling == "mean" else tokens[0]
-    return {"tokens": tokens.numpy(), "pooled": pooled.numpy()}
+        layers = (tokens,)
+        if with_layers:
+            last, *inner = _Layers(encoder.model.encoder)(row, torch.ones_like(row))
+            layers = tuple(each[0] for each in (*inner, last))
+    is_mean = encoder.pooling == "mean"
+    pooled = torch.stack([each.mean(dim=0) if is_mean else each[0] for each in layers]).numpy()
+    found = {"tokens": tokens.numpy(), "pooled": pooled[-1]}
+    return {**found, "layers": pooled} if with_layers else found
 
 
 def tokenizer_json(encoder: Encoder) -> str:

@@ -33,10 +33,14 @@ from training.backbones.quantisation import Int8Report, measure_int8
 
 
 class Build(NamedTuple):
-    """What to make of a source. `lora`: targets of each LoRA graph; None: the usual two."""
+    """What to make of a source. `lora`: targets of each LoRA graph; None: the usual two.
+
+    `layers`: with all layers as a feature.
+    """
 
     precision: Precision = "fp32"
     lora: Sequence[str] | None = None
+    layers: bool = False
 
 
 DEFAULT = Build()
@@ -152,6 +156,7 @@ def _write(
 
 
 def _dims(output: onnx.ValueInfoProto) -> tuple[Literal["n", "t"] | int, ...]:
-    dims = output.type.tensor_type.shape.dim
-    width = int(dims[-1].dim_value)
-    return ("n", "t", width) if len(dims) == 3 else ("n", width)
+    """The first axis is of rows; one between without a fixed length is of tokens."""
+    _, *between, width = output.type.tensor_type.shape.dim
+    inner = [int(each.dim_value) if each.dim_value > 0 else "t" for each in between]
+    return ("n", *inner, int(width.dim_value))

@@ -11,6 +11,7 @@ import numpy as np
 
 from backbone import Backbone
 from training.data.rows import Columns
+from training.errors import InvalidRecipe
 from training.experiments.judge import RowsJudge
 from training.experiments.ledger import Ledger
 from training.experiments.search import Limits, Search
@@ -69,6 +70,8 @@ def tune_recipe(
         InvalidData: the rows cannot be used.
         TrainingError, BackboneError: the record is of another search, or features cannot be had.
     """
+    if base.mix:
+        raise InvalidRecipe("mix: a search tries heads and LoRA on the last layer; leave it out")
     judge, key = _judge(data, columns, backbone, cache, base, stage, places)
     run = Run(places.run) if places.run is not None else None
     if run is not None:

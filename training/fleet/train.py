@@ -16,12 +16,11 @@ from adapters.container import write_file
 from adapters.errors import HeadstockError
 from backbone import Backbone, BackboneError, find_backbone, load_backbone
 from training.errors import TrainingError
-from training.features import POOLED, TOKENS, FeatureCache, compute_features, encode_texts
+from training.features import FeatureCache, compute_features, encode_texts
 from training.fitting import Stage
 from training.fleet.ledger import Ledger, Record
 from training.fleet.manifest import Job
 from training.fleet.work import BackbonePlace, Outcome, Work
-from training.tasks import TASKS
 from training.train import Lesson, read_lesson
 
 TEXTS_AT_ONCE = 20_000  # features held in memory: 30 MB of width 384
@@ -134,8 +133,7 @@ class _Fleet:
         texts: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         for each in planned:
             if each.made is None:
-                per_token = TASKS[each.job.recipe.task].PER_TOKEN
-                known = texts[each.job.backbone, TOKENS if per_token else POOLED]
+                known = texts[each.job.backbone, each.job.recipe.feature]
                 known.update(dict.fromkeys(each.lesson.texts))
         broken: dict[str, str] = {}
         for (name, feature), known in texts.items():
@@ -174,11 +172,14 @@ class _Fleet:
             if each.made is not None:
                 continue
             job, backbone = each.job, self._backbone(each.job.backbone)
-            per_token = TASKS[job.recipe.task].PER_TOKEN
             cache = self._lent.cache
             try:
                 encoded = encode_texts(
-                    backbone, each.lesson.texts, per_token, cache, lambda _done, _total: None
+                    backbone,
+                    each.lesson.texts,
+                    job.recipe.feature,
+                    cache,
+                    lambda _done, _total: None,
                 )
             except (HeadstockError, BackboneError) as error:
                 failures.append(Outcome(each.number, 0.0, reason=str(error)))

@@ -48,7 +48,7 @@ def import_adapter(
     names = _labels(peft, head.outputs, labels)
     manifest = _manifest(peft, head, names, backbone)
     encoded = encode_texts(
-        backbone, SAMPLE_TEXTS, _feature(head) == TOKENS, cache, stage("features"), peft.lora
+        backbone, SAMPLE_TEXTS, _feature(head), cache, stage("features"), peft.lora
     )
     if head.of_first_token:
         _check_pooling(backbone, cache, stage, peft, np.stack(encoded.features))

@@ -13,7 +13,7 @@ import pytest
 from tests.fleet import Deadly, write_rows
 from tests.tiny import make_tiny_backbone
 from training.data.rows import Columns
-from training.features import FeatureCache, encode_texts
+from training.features import POOLED, FeatureCache, encode_texts
 from training.finetune.settings import LoraRecipe
 from training.fleet.processes import run_in_processes
 from training.fleet.work import BackbonePlace, Outcome, Work, perform
@@ -29,7 +29,7 @@ def work(tmp_path: Path) -> Work:
     backbone = make_tiny_backbone(root)
     lesson = read_lesson(write_rows(tmp_path / "rows.csv"), Columns(), Recipe())
     encoded = encode_texts(
-        backbone, lesson.texts, False, FeatureCache(cache), lambda _done, _total: None
+        backbone, lesson.texts, POOLED, FeatureCache(cache), lambda _done, _total: None
     )
     place = BackbonePlace(root, "tiny", backbone.digest, cache)
     return Work(0, Recipe(), lesson, encoded, place)
