@@ -51,7 +51,7 @@ def _check_axes(adapter: Adapter, backbone: Backbone) -> None:
     elif adapter.per_token:
         needed, takes = ("n", "t"), f"{task} takes one vector a token"
     else:
-        needed, takes = ("n",), f"{task} without a mix takes one vector a row"
+        needed, takes = ("n",), f"{task} takes one vector a row without a mix"
     axes = backbone.manifest.features[wanted].axes
     if axes != needed:
         raise InvalidAdapter(

@@ -1,6 +1,6 @@
 """A tiny real backbone: an ONNX graph and a tokenizer of our own, made in milliseconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,23 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from backbone import Backbone
+from backbone.files import file_sha256
+from backbone.manifest import Source, TextPreprocessing
+from backbone.surgery.features import (
+    add_layers,
+    add_pooling,
+    expose,
+    keep_outputs,
+    strip_provenance,
+)
+from backbone.surgery.sites import find_sites
 from training.backbones.add import OnnxOptions, add_from_onnx
-from training.backbones.packing import DEFAULT, Build
+from training.backbones.packing import DEFAULT, Build, Draft, pack
 
 Weight = NDArray[np.float32]
 WIDTH = 8
 MAX_LENGTH = 16
+LAYERS = ("embedded", "mixed", "tokens")
 # The printable ASCII characters, one token each.
 _VOCABULARY = {"[PAD]": 0, "[UNK]": 1} | {chr(code): code - 30 for code in range(32, 127)}
 
@@ -96,6 +107,28 @@ def with_gelu(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type == "Tanh":
             node.op_type = "Gelu"
+
+
+def make_layered_backbone(root: Path, name: str = "tiny", build: Build = DEFAULT) -> Backbone:
+    """The tiny model with `LAYERS` as a feature, exported as an encoder is."""
+    source = root.parent / f"{name}-source"
+    source.mkdir(parents=True)
+    draft = layered_draft(write_tiny_model(source))
+    return pack(draft, build, root, name, lambda _: None, lambda _: None, replace=False).backbone
+
+
+def layered_draft(file: Path, inner: Sequence[str] = LAYERS[:-1]) -> Draft:
+    """A tiny model's graph with these tensors and `tokens` as layers."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(file)))
+    expose(model, "last_hidden_state", "tokens", ("n", "t", WIDTH))
+    sites = find_sites(model)
+    strip_provenance(model)
+    add_pooling(model, WIDTH, "mean")
+    add_layers(model, inner, WIDTH, "mean")
+    keep_outputs(model, ("tokens", "pooled", "layers"))
+    settings = TextPreprocessing(max_length=MAX_LENGTH, pad_id=0)
+    source = Source(kind="folder", id=file.parent.name, weights_sha256=file_sha256(file))
+    return Draft(model, sites, file.parent / "tokenizer.json", settings, source)
 
 
 def make_tiny_backbone(root: Path, name: str = "tiny", build: Build = DEFAULT) -> Backbone:

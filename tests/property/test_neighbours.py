@@ -1,13 +1,14 @@
 """Neighbours never change an answer: to the bit, whatever shares a batch, in whatever order.
 
-Any mix of tenants, tasks, heads, LoRA of several ranks and sites, lengths and orders of arrival, in
-fp32 and in int8.
+Any mix of tenants, tasks, heads, LoRA of several ranks and sites, layers, lengths and orders of
+arrival, in fp32 and in int8.
 """
 
 import asyncio
 from collections.abc import Sequence
 from functools import cache
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +22,7 @@ from service.engine import Engine, Job
 from service.metrics import Metrics
 from tests.engines import answer_alone, make_engine
 from tests.support import PAIRS, make_adapter_file
-from tests.tiny import MAX_LENGTH, SITES, make_tiny_backbone
+from tests.tiny import MAX_LENGTH, SITES, make_layered_backbone
 from training.backbones.packing import Build
 
 _SOME = {name: SITES[name] for name in ("layer.query", "layer.value")}
@@ -32,6 +33,9 @@ _KINDS = [
     *((n, "classification", "linear", (None, 0)) for n in (2, 3, 17, 64, 150)),
     *((5, task, head, lora) for task, head in PAIRS for lora in _LORAS),
 ]
+# Of these pairs, some mix the layers before the head, with every LoRA.
+_MIXED = {("classification", "mlp"), ("classification", "knn"), ("multilabel", "linear")}
+_MIX = (0.3, -1.7, 0.9)
 _TAGS = ("O", "B-x", "I-x", "B-y", "I-y")
 TOP_K = 5
 
@@ -39,16 +43,17 @@ TOP_K = 5
 @pytest.fixture(scope="module", params=["fp32", "int8"])
 def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     build = Build(precision=request.param)
-    return make_tiny_backbone(tmp_path_factory.mktemp("tiny") / "backbones", build=build)
+    return make_layered_backbone(tmp_path_factory.mktemp("tiny") / "backbones", build=build)
 
 
 @cache
 def adapter(number: int) -> Adapter:
     n_labels, task, head, (sites, rank) = _KINDS[number]
     labels = _TAGS if task == "tagging" else tuple(f"label-{each}" for each in range(n_labels))
-    return read_adapter(
-        make_adapter_file(labels, seed=number, task=task, head=head, sites=sites, rank=rank)
-    )
+    kind: dict[str, Any] = {"task": task, "head": head, "sites": sites, "rank": rank}
+    if (task, head) in _MIXED:
+        kind |= {"feature": "layers", "mix": _MIX}
+    return read_adapter(make_adapter_file(labels, seed=number, **kind))
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=MAX_LENGTH + 4)

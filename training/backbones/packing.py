@@ -158,5 +158,5 @@ def _write(
 def _dims(output: onnx.ValueInfoProto) -> tuple[Literal["n", "t"] | int, ...]:
     """The first axis is of rows; one between without a fixed length is of tokens."""
     _, *between, width = output.type.tensor_type.shape.dim
-    inner = [int(each.dim_value) if each.dim_value > 0 else "t" for each in between]
+    inner: list[Literal["n", "t"] | int] = [int(each.dim_value) or "t" for each in between]
     return ("n", *inner, int(width.dim_value))

@@ -16,12 +16,30 @@ def test_an_adapter_of_every_kind_fits_its_feature(task: Any, head: Any) -> None
     check_fit(read_adapter(with_lora), FakeBackbone())
 
 
+@pytest.mark.parametrize(("task", "head"), [pair for pair in PAIRS if pair[0] != "tagging"])
+@pytest.mark.parametrize("sites", [None, {"layer.query": (8, 8)}])
+def test_a_mix_of_as_many_layers_fits(task: Any, head: Any, sites: Any) -> None:
+    kind = {"task": task, "head": head, "sites": sites}
+    content = make_adapter_file(**kind, feature="layers", mix=(0.5, -1.0, 2.0))
+    check_fit(read_adapter(content), FakeBackbone())
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"feature": "tokens"}, "classification takes one vector a row.*'tokens' of backbone fake"),
         ({"feature": "pooled", "task": "tagging"}, "tagging takes one vector a token"),
-        ({"feature": "hidden"}, r"no feature 'hidden'; it has \['pooled', 'tokens'\]"),
+        (
+            {"feature": "hidden"},
+            r"no feature 'hidden'; it has \['layers', 'pooled', 'tokens'\]",
+        ),
+        ({"feature": "layers"}, r"one vector a row without a mix.*'layers' .* has \['n', 3\]"),
+        ({"mix": (1.0, 1.0, 1.0)}, r"its mix takes 3 layers of a row.*'pooled' .* has \['n'\]"),
+        (
+            {"mix": (1.0, 1.0), "feature": "layers"},
+            r"takes 2 layers of a row, .* axes \['n', 2\]; .* has \['n', 3\]",
+        ),
+        ({"mix": (1.0, 1.0, 1.0), "feature": "layers", "width": 9}, "width 9.* has 8"),
         ({"sites": SITES}, r"no LoRA site \['layer\.0\.query'.*it has 3 sites"),
         ({"sites": {"layer.query": (8, 9)}}, r"'layer.query' goes from width 8 to 9"),
         ({"width": 9}, "features of width 9.* has 8"),

@@ -8,7 +8,7 @@ import pytest
 from backbone import Backbone, BackboneError, PlacedLora
 from backbone.stability import random_factors
 from service.testing import FakeBackbone
-from tests.tiny import make_tiny_backbone
+from tests.tiny import make_layered_backbone
 
 TEXTS = ("a", "", "two words", "a b c d e", "   ")
 
@@ -17,7 +17,7 @@ TEXTS = ("a", "", "two words", "a b c d e", "   ")
 def backbone(request: pytest.FixtureRequest, tmp_path: Path) -> Backbone:
     if request.param == "fake":
         return FakeBackbone(width=5)
-    return make_tiny_backbone(tmp_path / "backbones")
+    return make_layered_backbone(tmp_path / "backbones")
 
 
 def test_it_says_what_it_is(backbone: Backbone) -> None:
@@ -54,6 +54,20 @@ def test_tokens_are_a_vector_each_and_pooled_stands_beside_them(backbone: Backbo
     for position, row in enumerate(rows):
         alone = backbone.run([row], {"tokens"})["tokens"][0, : row.length]
         assert np.array_equal(tokens[position, : row.length], alone)
+
+
+def test_layers_are_a_vector_each_and_the_last_is_pooled(backbone: Backbone) -> None:
+    rows = [backbone.preprocess(text) for text in TEXTS]
+    features = backbone.run(rows, {"pooled", "layers"})
+    layers, width = features["layers"], backbone.manifest.width("layers")
+    assert backbone.manifest.features["layers"].dims == ("n", 3, width)
+    assert backbone.manifest.features["layers"].axes == ("n", 3)
+    assert layers.dtype == np.float32
+    assert layers.shape == (len(TEXTS), 3, width)
+    assert np.array_equal(layers[:, -1], features["pooled"])
+    for position, row in enumerate(rows):
+        assert np.array_equal(backbone.run([row], {"layers"})["layers"][0], layers[position])
+    assert not np.array_equal(layers[:, 0], layers[:, 1])
 
 
 @pytest.mark.parametrize("text", TEXTS)
