@@ -13,8 +13,8 @@ from backbone.manifest import Feature, LoraGraph, Site, Source, TextPreprocessin
 class FakeBackbone(Backbone):
     """A backbone without a graph: each of a row's `tokens` [t, width] repeats the token's id.
 
-    `pooled` [width] is the first token's; `layers` [LAYERS, width] are 1 less from one to the one
-    before, and the last is `pooled`.
+    `pooled` [width] is the first token's; `layers` [LAYERS, width] are `pooled` less 2, less 1, and
+    as it is.
 
     LoRA adds to it the sum of a · b over the rank's first elements of each site, read from the
     pool when the run is on. `before_run` is called with the rows of each run, in the run's

@@ -13,12 +13,7 @@ from backbone import Backbone
 from training.copies import choose_with_copies
 from training.data.splits import hold_out
 from training.examples import Examples, name_as_text, of_rows, of_tokens
-from training.features import (
-    Encoded,
-    FeatureCache,
-    Progress,
-    encode_texts,
-)
+from training.features import Encoded, FeatureCache, Progress, encode_texts
 from training.finetune.settings import LoraRecipe
 from training.heads import (
     METHODS,

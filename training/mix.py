@@ -40,9 +40,10 @@ def fit_with_mix(
     numbers can win little by knowing the rows that are held out.
     """
     pooled = fit_frozen(workshop, rows, last_layers(encoded), last_layers(named))
-    workshop.stage("mix")(0, 1)
+    progress = workshop.stage("mix")
+    progress(0, 1)
     mix = _learn(workshop, rows, np.stack(encoded.features))
-    workshop.stage("mix")(1, 1)
+    progress(1, 1)
     on_mix = replace(workshop, stage=lambda what: workshop.stage(f"{what} on the mix"))
     mixed = fit_frozen(on_mix, rows, _mixed(encoded, mix), _mixed(named, mix))
     gains = pooled.fit.losses - mixed.fit.losses
@@ -114,30 +115,34 @@ class _Loss:
         # Of mean squared norm 1, whatever the weights: else the penalty would favour one layer.
         size = np.sqrt(weights @ self.products @ weights)
         mixed = np.einsum("l,mld->md", weights, self.x) / size
-        to_mixed, to_penalty, to_sharpness = np.zeros_like(mixed), 0.0, 0.0
-        loss, n_held = 0.0, sum(len(fold.held) for fold in self.folds)
+        to_mixed = np.zeros_like(mixed)
+        sums = np.zeros(3)  # loss, and its derivatives by the two logarithms
         for fold in self.folds:
-            train, held = mixed[fold.train], mixed[fold.held]
-            mean = self.targets[fold.train].mean(axis=0)
-            targets = self.targets[fold.train] - mean
-            gram = train.T @ train
-            gram[np.diag_indices_from(gram)] += penalty
-            factor = scipy.linalg.cho_factor(gram)
-            map_ = scipy.linalg.cho_solve(factor, train.T @ targets)
-            predicted = held @ map_ + mean
-            part, to_predicted, sharper = self._judge(predicted, fold.held, sharpness)
-            loss, to_sharpness = loss + part / n_held, to_sharpness + sharper / n_held
-            to_predicted /= n_held
-            # Back through the solution: the adjoint of gram · map = train' · targets.
-            adjoint = scipy.linalg.cho_solve(factor, held.T @ to_predicted)
-            to_mixed[fold.held] += to_predicted @ map_.T
-            to_mixed[fold.train] += (targets - train @ map_) @ adjoint.T
-            to_mixed[fold.train] -= (train @ adjoint) @ map_.T
-            to_penalty -= float((adjoint * map_).sum()) * penalty
+            sums += self._add_fold(fold, mixed, to_mixed, penalty, sharpness)
         by_layer = np.einsum("md,mld->l", to_mixed, self.x)
         to_weights = by_layer / size - (weights @ by_layer) / size**3 * (self.products @ weights)
-        to_parameters = weights * (to_weights - weights @ to_weights)
-        return loss, np.append(to_parameters, [to_penalty, to_sharpness])
+        gradient = np.append(weights * (to_weights - weights @ to_weights), sums[1:])
+        n_held = sum(len(fold.held) for fold in self.folds)
+        return float(sums[0]) / n_held, gradient / n_held
+
+    def _add_fold(
+        self, fold: Fold, mixed: Floats, to_mixed: Floats, penalty: float, sharpness: float
+    ) -> Floats:
+        """A fold's loss and its derivatives by the logarithms; those by `mixed` are added."""
+        train, held = mixed[fold.train], mixed[fold.held]
+        mean = self.targets[fold.train].mean(axis=0)
+        targets = self.targets[fold.train] - mean
+        gram = train.T @ train
+        gram[np.diag_indices_from(gram)] += penalty
+        factor = scipy.linalg.cho_factor(gram)
+        solution = scipy.linalg.cho_solve(factor, train.T @ targets)
+        loss, errors, to_sharpness = self._judge(held @ solution + mean, fold.held, sharpness)
+        # Back through the solution: the adjoint of gram · solution = train' · targets.
+        adjoint = scipy.linalg.cho_solve(factor, held.T @ errors)
+        to_mixed[fold.held] += errors @ solution.T
+        to_mixed[fold.train] += (targets - train @ solution) @ adjoint.T
+        to_mixed[fold.train] -= (train @ adjoint) @ solution.T
+        return np.array([loss, -penalty * float((adjoint * solution).sum()), to_sharpness])
 
     def _judge(
         self, predicted: Floats, held: NDArray[np.int64], sharpness: float

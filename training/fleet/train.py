@@ -172,15 +172,9 @@ class _Fleet:
             if each.made is not None:
                 continue
             job, backbone = each.job, self._backbone(each.job.backbone)
-            cache = self._lent.cache
+            cache, texts = self._lent.cache, each.lesson.texts
             try:
-                encoded = encode_texts(
-                    backbone,
-                    each.lesson.texts,
-                    job.recipe.feature,
-                    cache,
-                    lambda _done, _total: None,
-                )
+                encoded = encode_texts(backbone, texts, job.recipe.feature, cache, _unseen)
             except (HeadstockError, BackboneError) as error:
                 failures.append(Outcome(each.number, 0.0, reason=str(error)))
                 continue
@@ -258,3 +252,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _failed(job: Job, reason: str) -> Record:
     return Record(job.tenant, job.adapter, "failed", reason)
+
+
+def _unseen(_done: int, _total: int) -> None:
+    """Progress of what is read from the cache."""

@@ -254,6 +254,7 @@ ADD = ("backbone", "add", "--name", "x")
         (("train", "x.csv", "--backbone", "none", "--output", "y"), "headstock backbone add"),
         (("backbone", "add", "no/such/thing", "--name", "x"), "no folder, no .onnx file"),
         (("backbone", "add", "x.onnx", "--name", "../x"), "is not valid"),
+        ((*ADD, "x.onnx", "--layers"), "--layers is for Hugging Face ids and folders"),
         ((*ADD, "x.onnx", "--revision", "main"), "--revision is for the hub"),
         ((*ADD, ".", "--revision", "main"), "--revision is for the hub"),
         ((*ADD, "a/b", "--tap", "tokens=x"), "--tap is for an .onnx file"),
@@ -341,6 +342,7 @@ def test_labels_that_look_like_markup_are_shown_as_they_are(
         ({}, ["classification, linear", "temperature"]),
         ({"task": "multilabel"}, ["multilabel, linear", "thresholds", "0.5, 0.5"]),
         ({"task": "regression", "head": "mlp"}, ["regression, mlp"]),
+        ({"mix": (0.5, -1.25), "feature": "layers"}, ["layers, width 8", "mix", "0.5, -1.25"]),
         ({"head": "knn"}, ["classification, knn", "metric euclidean, k 3, scale 0.1"]),
         ({"head": "centroid"}, ["classification, centroid", "metric cosine, scale 10.0"]),
         (
