@@ -2,9 +2,11 @@
 PYTHON ?= python3.11
 # Folder with the data sets of the benchmarks, which are not part of the project.
 DATA ?=
-# One part of the benchmarks alone: banking77, tenants, fleet or engine.
+# One part of the benchmarks alone: banking77, training, tenants, fleet or engine.
 ONLY ?=
 BIN := .venv/bin
+# Tests that start no server and mind no time: side by side, the others one after the other.
+ALONE := tests/property/ tests/unit/
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -30,7 +32,8 @@ serve: setup ## Keep a server up with the sample tenants
 	@$(BIN)/headstock demo --serve
 
 test: check ## Lint, types and all tests
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile $(ALONE)
+	@$(BIN)/pytest $(filter-out $(ALONE),$(wildcard tests/*/))
 
 check: setup ## Lint and types alone
 	@$(BIN)/ruff check .

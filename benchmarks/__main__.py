@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import banking77, engine, fleet, tenants
+from benchmarks import banking77, engine, fleet, tenants, training
 from benchmarks.common import table
 from benchmarks.results import write_section
 
@@ -32,6 +32,7 @@ def _tenants(_: Path | None, __: bool) -> str:
 # By the name on the command line: the title of the section, and what fills it.
 PARTS: dict[str, tuple[str, Part]] = {
     "banking77": ("BANKING77", _banking77),
+    "training": ("Training on public data", training.measure),
     "tenants": ("Many tenants", _tenants),
     "fleet": ("Many trainings", fleet.measure),
     "engine": ("The engine under load", engine.measure),

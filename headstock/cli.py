@@ -10,10 +10,11 @@ from backbone.errors import BackboneError
 from headstock.commands.adapters import predict, push, release_app
 from headstock.commands.backbone import backbone_app
 from headstock.commands.curves import curves
+from headstock.commands.measure import evaluate, inspect
 from headstock.commands.peft import import_peft
 from headstock.commands.serve import serve
 from headstock.commands.tenants import key_app, tenant_app
-from headstock.commands.train import evaluate, inspect, train
+from headstock.commands.train import train
 from headstock.demo import demo
 from headstock.output import note, show_json
 from service import VERSION

@@ -19,10 +19,11 @@ from scipy.special import log_softmax, softmax
 from adapters.scoring import mix_layers
 from training.examples import of_rows
 from training.features import Encoded
-from training.fitting import Fitted, TrainingRows, Workshop, fit_frozen
+from training.fitting import fit_frozen
 from training.heads.base import Floats, Fold, Problem, as_finite
 from training.heads.select import quiet_solvers
 from training.tasks.base import CLASS
+from training.workshop import Fitted, TrainingRows, Workshop
 
 # A dozen numbers are known well enough from so many rows.
 ENOUGH_ROWS = 3_000

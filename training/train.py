@@ -19,21 +19,15 @@ from training.data.splits import Leaks, Split, find_leaks, split_rows
 from training.errors import InvalidRecipe
 from training.evaluate import measure_adapter, score_texts
 from training.features import LAYERS, POOLED, TOKENS, Encoded, FeatureCache
-from training.fitting import (
-    Fitted,
-    Stage,
-    TrainingRows,
-    Workshop,
-    fit_frozen,
-    fit_with_lora,
-    usual_names,
-)
+from training.finetune.fitting import fit_with_lora
+from training.fitting import fit_frozen
 from training.heads.base import GOLDEN_ROWS
 from training.mix import fit_with_mix, last_layers
 from training.peft.lora import PeftLora
 from training.recipe import Recipe
 from training.run import Run
 from training.tasks import TASKS, VALUES, Task
+from training.workshop import Fitted, Stage, TrainingRows, Workshop, usual_names
 
 
 @dataclass(frozen=True, slots=True)

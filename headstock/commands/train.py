@@ -1,10 +1,9 @@
-"""`headstock train`, `evaluate`, `inspect`: offline, no server needed."""
+"""`headstock train`: labelled rows to an adapter; offline, no server needed."""
 
-import json as json_module
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,9 +15,16 @@ from headstock.commands.common import (
     feature_cache,
     open_backbone,
     progress_bars,
-    settings,
 )
 from headstock.commands.fleet import OF_MANY, OF_ONE, check_usage, run_fleet
+from headstock.commands.measure import (
+    LabelColumn,
+    SplitColumn,
+    TestSplit,
+    TextColumn,
+    TrainSplit,
+    show_measured,
+)
 from headstock.commands.tuning import (
     Budget,
     MlflowUri,
@@ -29,27 +35,18 @@ from headstock.commands.tuning import (
     search,
     show_trials,
 )
-from headstock.output import note, show_json, show_table
+from headstock.output import note, show_json
 
 if TYPE_CHECKING:
-    from adapters.adapter import Adapter
-    from adapters.manifest import Estimate, Manifest, Measured
     from training.experiments.tune import Tuned
     from training.train import Trained
 
-Data = Annotated[Path, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")]
-File = Annotated[Path, typer.Argument(help="An adapter file.", metavar="FILE")]
 Name = Annotated[str, typer.Option(help="Name of an added backbone.")]
 Output = Annotated[Path, typer.Option(help="The adapter file to write.")]
 AnyBase = Annotated[
     bool,
     typer.Option("--any-base", help="Take LoRA of PEFT that names another base model."),
 ]
-TextColumn = Annotated[str, typer.Option(help="Column with the texts.")]
-LabelColumn = Annotated[str, typer.Option(help="Column with the labels, values, tags or entities.")]
-SplitColumn = Annotated[str, typer.Option(help="Column with the split, where there is one.")]
-TrainSplit = Annotated[str, typer.Option(help="The split to train on.")]
-TestSplit = Annotated[str, typer.Option(help="The split to measure on.")]
 # Of training.heads.METHODS, which a serving installation cannot import.
 _HEADS = (
     "logistic, linear by logistic regression (usual for labels); "
@@ -227,132 +224,5 @@ def show_trained(
     else:
         if tuned is not None:
             show_trials(tuned)
-        _show_measured(trained.manifest)
+        show_measured(trained.manifest)
         note(f"Wrote {output} ({len(trained.content):,} bytes, sha256 {trained.digest[:12]}…).")
-
-
-def evaluate(
-    file: File,
-    data: Data,
-    text_column: TextColumn = "text",
-    label_column: LabelColumn = "label",
-    split_column: SplitColumn = "split",
-    train_split: TrainSplit = "train",
-    test_split: TestSplit = "test",
-    predictions: Annotated[
-        Path | None,
-        typer.Option(help="Write the answers, a JSON line a row of DATA or its test split."),
-    ] = None,
-    json: AsJson = False,
-) -> None:
-    """Measure an adapter on labelled rows, exactly as a server would answer them."""
-    from adapters.adapter import read_adapter_file
-    from adapters.container import write_file
-    from training.data.rows import Columns
-    from training.evaluate import evaluate_adapter
-    from training.output import check_output
-
-    if predictions is not None:
-        check_output(predictions, file, data)
-    adapter = read_adapter_file(file)
-    columns = Columns(text_column, label_column, split_column, train_split, test_split)
-    with progress_bars() as stage:
-        result = evaluate_adapter(
-            adapter,
-            data,
-            columns,
-            settings().backbones_folder,
-            feature_cache(),
-            stage,
-        )
-    if predictions is not None:
-        lines = (
-            json_module.dumps(prediction, ensure_ascii=False) for prediction in result.predictions
-        )
-        write_file(predictions, "".join(f"{line}\n" for line in lines).encode())
-    for warning in result.warnings:
-        note(f"Note: {warning}")
-    if json:
-        content = {"file": str(file), "digest": adapter.digest, **result.measured.model_dump()}
-        show_json({**content, "held_out": result.held_out, "warnings": result.warnings})
-    else:
-        rows = "test rows" if result.held_out else "rows"
-        show_table(*_measured_table(result.measured, rows))
-
-
-def inspect(file: File, json: AsJson = False) -> None:
-    """Check an adapter file in full and show what it says of itself."""
-    from adapters.adapter import read_adapter_file
-
-    adapter = read_adapter_file(file)
-    manifest = adapter.manifest
-    content: dict[str, Any] = {
-        "digest": adapter.digest,
-        "bytes": adapter.size,
-        **manifest.model_dump(mode="json"),
-    }
-    if json:
-        show_json(content)
-        return
-    rows = [
-        ("digest", adapter.digest),
-        ("size", f"{adapter.size:,} bytes"),
-        ("task, head", f"{manifest.task}, {manifest.head}"),
-        ("backbone", manifest.backbone),
-        ("feature", f"{manifest.feature}, width {adapter.width}"),
-        ("labels", f"{len(manifest.labels)}: {', '.join(manifest.labels[:20])}"),
-        *_settings_rows(adapter),
-    ]
-    if manifest.training is not None:
-        rows.append(("trained on", f"{manifest.training.rows} rows, seed {manifest.training.seed}"))
-        rows.append(("settings", json_module.dumps(manifest.training.settings)))
-    show_table(str(file), ("field", "value"), rows)
-    if manifest.measured is not None:
-        _show_measured(manifest)
-
-
-def _settings_rows(adapter: "Adapter") -> list[tuple[str, str]]:
-    """What there is of the manifest's optional parts."""
-    manifest, rows = adapter.manifest, []
-    if manifest.mix is not None:
-        rows.append(("mix of layers", ", ".join(f"{weight:.3g}" for weight in manifest.mix)))
-    if manifest.calibration is not None:
-        rows.append(("temperature", f"{manifest.calibration.temperature:.4g}"))
-    if manifest.thresholds is not None:
-        rows.append(("thresholds", ", ".join(f"{each:.3g}" for each in manifest.thresholds[:20])))
-    for section in (manifest.centroid, manifest.knn):
-        if section is not None:
-            pairs = (f"{key} {value}" for key, value in section.model_dump().items())
-            rows.append((manifest.head, ", ".join(pairs)))
-    lora = adapter.lora
-    if lora is not None:
-        sites = ", ".join(list(lora.sites)[:20])
-        rows.append(("LoRA", f"rank {lora.rank} at {len(lora.sites)} sites: {sites}"))
-        rows.append(("LoRA's digest", lora.digest))
-    return rows
-
-
-def _show_measured(manifest: "Manifest") -> None:
-    if manifest.measured is not None:
-        show_table(*_measured_table(manifest.measured, "test rows"))
-
-
-def _measured_table(measured: "Measured", what: str) -> tuple[str, list[str], list[list[str]]]:
-    """Metrics as rows, the adapter and its baselines as columns."""
-    columns = {"adapter": measured.adapter, **measured.baselines}
-    rows = []
-    for metric in measured.adapter:
-        cells = []
-        for estimates in columns.values():
-            found = estimates.get(metric)
-            cells.append(_interval(found) if found else "")
-        rows.append([metric.replace("_", " "), *cells])
-    title = f"Measured on {measured.rows} {what} (95 % confidence intervals)"
-    return title, ["metric", *columns], rows
-
-
-def _interval(estimate: "Estimate") -> str:
-    """Three decimals for shares; three digits for what has a unit and is very small or large."""
-    size = max(abs(estimate.low), abs(estimate.high))
-    form = ".3f" if size == 0 or 1e-3 <= size < 1e4 else ".3g"
-    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from training.experiments.trial import JudgedOn, Trial
     from training.experiments.tune import Ambition, Tuned
     from training.features import FeatureCache
-    from training.fitting import Stage
     from training.recipe import Recipe
     from training.train import Places
+    from training.workshop import Stage
 
 TuneOption = Annotated[
     str | None,

@@ -19,9 +19,9 @@ from training.data.rows import Columns
 from training.experiments.trial import CROSS_VALIDATION, HELD_OUT
 from training.experiments.tune import Ambition, Tuned, tune_recipe
 from training.features import FeatureCache, Progress
-from training.fitting import Stage
 from training.recipe import Recipe, make_recipe
 from training.train import Places, train_adapter
+from training.workshop import Stage
 
 LORA = {"rank": 4, "rate": 0.02, "epochs": 20, "patience": 20, "batch": 8, "sites": "all"}
 

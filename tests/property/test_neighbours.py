@@ -132,7 +132,7 @@ async def test_the_property_is_tested_on_shared_batches(backbone: Backbone) -> N
     value = metrics.registry.get_sample_value
     runs = value("headstock_batch_rows_count", {"backbone": "tiny"})
     assert runs is not None
-    assert (value("headstock_batch_adapters_sum", {"backbone": "tiny"}) or 0) > 2 * runs
+    assert (value("headstock_batch_adapters_sum", {"backbone": "tiny"}) or 0) > 1.3 * runs
     assert (value("headstock_lora_fills_total", {"backbone": "tiny"}) or 0) > 10
 
 

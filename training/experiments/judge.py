@@ -17,18 +17,18 @@ from training.data.splits import hold_out
 from training.errors import TrainingError
 from training.experiments.trial import Verdict, rounded
 from training.features import POOLED, TOKENS, Encoded, FeatureCache
-from training.fitting import (
+from training.finetune.fitting import probe_lora
+from training.fitting import fit_frozen
+from training.heads import METHODS, Fit, fit_head
+from training.recipe import MAX_SEED, Recipe
+from training.workshop import (
     Stage,
     TrainingRows,
     Workshop,
-    fit_frozen,
     make_problem,
     plain_examples,
-    probe_lora,
     taught_examples,
 )
-from training.heads import METHODS, Fit, fit_head
-from training.recipe import MAX_SEED, Recipe
 
 REPEATS = 2
 JUDGED_SHARE = 0.2

@@ -24,8 +24,8 @@ from training.experiments.trial import (
     Verdict,
 )
 from training.features import Progress
-from training.fitting import Stage
 from training.recipe import Recipe
+from training.workshop import Stage
 
 # Of the budget, where LoRA is searched too: the slowest heads shall not take all of it.
 _HEADS_SHARE = 0.5

@@ -18,11 +18,11 @@ from training.experiments.search import Limits, Search
 from training.experiments.space import head_recipes, lora_space
 from training.experiments.trial import Trial
 from training.features import FeatureCache
-from training.fitting import Stage, TrainingRows, Workshop, plain_examples, usual_names
 from training.recipe import Recipe
 from training.run import Run
 from training.tasks import TASKS
 from training.train import Places, read_split
+from training.workshop import Stage, TrainingRows, Workshop, plain_examples, usual_names
 
 _SAME_WEIGHTS = 0.1  # about 1, which changes no fit to speak of
 

@@ -18,7 +18,9 @@ from training.backbones.sources import WEIGHTS, resolve
 from training.curves import Curves
 from training.errors import TrainingError
 from training.finetune.checkpoint import Checkpoint
-from training.finetune.loop import LoraTraining, Material, Progress, Tuned
+from training.finetune.learner import Learner
+from training.finetune.loop import LoraTraining, Progress, Tuned
+from training.finetune.material import Material
 from training.finetune.model import TunedEncoder
 from training.finetune.objectives import make_objective
 from training.finetune.settings import LoraRecipe
@@ -82,9 +84,9 @@ class Tuner:
         )
         material = self._material(rows)
         key = self._key(rows, validation, phase, epochs)
+        learner = Learner(model, objective, self._task.PER_TOKEN, self._settings, self._seed)
         training = LoraTraining(
-            model,
-            objective,
+            learner,
             self._task,
             material,
             None if validation is None else self._material(validation),

@@ -17,11 +17,11 @@ from adapters.errors import HeadstockError
 from backbone import Backbone, BackboneError, find_backbone, load_backbone
 from training.errors import TrainingError
 from training.features import FeatureCache, compute_features, encode_texts
-from training.fitting import Stage
 from training.fleet.ledger import Ledger, Record
 from training.fleet.manifest import Job
 from training.fleet.work import BackbonePlace, Outcome, Work
 from training.train import Lesson, read_lesson
+from training.workshop import Stage
 
 TEXTS_AT_ONCE = 20_000  # features held in memory: 30 MB of width 384
 _FINISHERS = 4  # files are synced and uploads wait for the server, neither takes a core

@@ -8,10 +8,10 @@ from pathlib import Path
 from adapters.errors import HeadstockError
 from backbone import Backbone, BackboneError, find_backbone, load_backbone
 from training.features import Encoded, FeatureCache, Progress
-from training.fitting import Workshop
 from training.recipe import Recipe
 from training.tasks import TASKS
 from training.train import Lesson, train_lesson
+from training.workshop import Workshop
 
 
 @dataclass(frozen=True, slots=True)

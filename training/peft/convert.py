@@ -15,11 +15,11 @@ from backbone import Backbone
 from backbone.stability import SAMPLE_TEXTS
 from training.errors import InvalidPeft
 from training.features import POOLED, TOKENS, FeatureCache, compute_features, encode_texts
-from training.fitting import Stage
 from training.peft.head import CarriedHead, read_head
 from training.peft.labels import saved_labels
 from training.peft.lora import PeftLora, read_peft
 from training.train import Trained, golden_rows
+from training.workshop import Stage
 
 
 def import_adapter(

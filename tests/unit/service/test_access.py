@@ -60,6 +60,7 @@ def test_a_key_is_its_tenants_principal(directory: Directory) -> None:
         "Bearer \ud800",
         "Bearer " + "x" * 100_000,
     ],
+    ids=[str(number) for number in range(16)],  # keys are new each time, and names must not be
 )
 def test_anything_but_a_live_key_is_refused_alike(directory: Directory, header: str | None) -> None:
     with pytest.raises(Unauthenticated) as caught:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from training.experiments.choice import mean_and_error
 from training.experiments.trial import CROSS_VALIDATION, JudgedOn, Trial, Verdict
 from training.finetune.settings import LoraRecipe
-from training.fitting import Stage
 from training.heads import MethodName
 from training.recipe import Recipe
+from training.workshop import Stage
 
 HEADS = {
     "logistic": "linear",

@@ -12,10 +12,11 @@ from tests.tiny import make_tiny_backbone
 from training.data.splits import hold_out
 from training.experiments.judge import JUDGED_SHARE, RowsJudge, by_row
 from training.features import FeatureCache, Progress
-from training.fitting import TrainingRows, Workshop, fit_frozen, make_problem, plain_examples
+from training.fitting import fit_frozen
 from training.heads import METHODS, fit_head
 from training.recipe import Recipe
 from training.tasks import TASKS
+from training.workshop import TrainingRows, Workshop, make_problem, plain_examples
 
 
 def quiet(_: str) -> Progress:

@@ -15,8 +15,8 @@ from training.experiments.search import Limits, Search, expected_seconds
 from training.experiments.space import LoraSpace, head_recipes
 from training.experiments.trial import CROSS_VALIDATION, HELD_OUT, Trial, Verdict
 from training.finetune.settings import LoraRecipe
-from training.fitting import Stage
 from training.recipe import Recipe
+from training.workshop import Stage
 
 RECIPES = head_recipes(Recipe(), has_names=False, has_weights=False)
 SPACE = LoraSpace((LoraRecipe(),), {"rate": FloatDistribution(2e-4, 2e-3, log=True)})
