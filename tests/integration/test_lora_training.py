@@ -1,5 +1,6 @@
 """LoRA trained in torch for the graph that serves: the same numbers, stops, interruptions."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from adapters.adapter import read_adapter
 from adapters.lora import make_lora
 from backbone import Backbone
 from tests.encoders import save_model
+from tests.integration.server import Server, predict, upload
 from training.backbones import sources
 from training.backbones.add import add_from_folder
 from training.backbones.export import load_encoder
@@ -171,6 +173,31 @@ def test_lora_learns_what_a_frozen_backbone_does_not_tell(
     assert max(rates) == rates[15] == 0.02
     assert {record["validation_loss"] for record in final.epochs} == {None}
     assert not list((tmp_path / "run").glob("*.checkpoint"))
+
+
+def test_a_served_lora_adapter_gives_what_evaluate_gives(
+    data: Path, backbone: Backbone, home: Path, weights: Path, tmp_path: Path
+) -> None:
+    content = train(data, backbone, weights, tmp_path / "run", recipe(epochs=20)).content
+    adapter = read_adapter(content)
+    assert adapter.lora is not None
+    cache = FeatureCache(tmp_path / "other.sqlite")
+    expected = evaluate_adapter(adapter, data, Columns(), home / "backbones", cache, stage)
+    lines = data.read_text().splitlines()[1:]
+    texts = [line.split(",")[0] for line in lines if line.endswith(",test")]
+    with Server(home) as server:
+        tenant = server.add_tenant("acme")
+        with server.http(tenant.key) as http:
+            upload(http, "acme", "order", content)
+            for size in (1, 7, len(texts)):
+                answers = [
+                    {"label": each["label"], "score": each["score"]}
+                    for start in range(0, len(texts), size)
+                    for each in predict(http, "acme", "order", texts[start : start + size])[
+                        "predictions"
+                    ]
+                ]
+                assert json.dumps(answers) == json.dumps(expected.predictions)
 
 
 def test_lora_that_does_not_help_is_left_out(

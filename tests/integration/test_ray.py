@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def _listening_beyond_this_computer() -> Iterator[str]:
     """Addresses on which this process or one of its children listens, but for 127.0.0.1."""
     us = psutil.Process(os.getpid())
     for process in [us, *us.children(recursive=True)]:
-        for connection in process.net_connections("tcp"):
-            ip = connection.laddr.ip.removeprefix("::ffff:")
-            if connection.status == psutil.CONN_LISTEN and ip != "127.0.0.1":
-                yield f"{process.name()} {connection.laddr.ip}:{connection.laddr.port}"
+        with suppress(psutil.NoSuchProcess):  # Ray's workers come and go
+            for connection in process.net_connections("tcp"):
+                ip = connection.laddr.ip.removeprefix("::ffff:")
+                if connection.status == psutil.CONN_LISTEN and ip != "127.0.0.1":
+                    yield f"{process.name()} {connection.laddr.ip}:{connection.laddr.port}"
