@@ -53,7 +53,6 @@ def measure(data: Path | None, quick: bool) -> str:
         Figure(
             f"{n_tenants:,} tenants of {rows} rows trained and published by one command",
             f"{took / n_tenants:.2f} s a tenant ({took:.0f} s)",
-            "1 s a tenant",
         ),
         Figure("of these failed", str(cold["failed"]), "0"),
         Figure("of these answered by their own adapter", f"{right:,}", f"{n_tenants:,}"),

@@ -20,11 +20,7 @@ Augment = Literal["none", "auto", AugmentationKind]
 ClassWeights = Literal["none", "balanced"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Recipe(_Part):
+class Recipe(BaseModel):
     """One training's settings. The same recipe, data, seed and backbone give the same file.
 
     `head` None is the task's usual one. `names` says whether labels' names, encoded, stand among
@@ -32,6 +28,8 @@ class Recipe(_Part):
     of each training row teach too (see `training.augment`): "auto" tries each kind. `mix` tries a
     mix of the backbone's layers, where it has been added with them.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: TaskName = "classification"
     head: MethodName | None = None

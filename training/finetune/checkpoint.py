@@ -59,8 +59,3 @@ class Checkpoint:
                 "settings); leave out --resume to begin anew, or name another folder with --run"
             )
         return State(tensors, json.loads(metadata["numbers"]))
-
-    def remove(self) -> None:
-        """Forget it, if there is one."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)

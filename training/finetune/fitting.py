@@ -72,10 +72,11 @@ def fit_with_lora(
     behind = _encode_all(workshop, rows, "features with LoRA", lora)
     examples = taught_examples(workshop, rows, *behind)
     head = METHODS[recipe.method].fit(make_problem(workshop, rows, examples), probe.fit.settings)
+    plain = plain_examples(workshop, rows, behind[0])
     fitted = Fitted(
         fit=replace(probe.fit, head=head),
-        counts=task.counts(plain_examples(workshop, rows, behind[0]).y),
-        vectors=plain_examples(workshop, rows, behind[0]).x,
+        counts=task.counts(plain.y),
+        vectors=plain.x,
         settings={
             **probe.fit.settings,
             "label_names": "yes" if rows.names else "no",
@@ -127,10 +128,10 @@ def _fit_by(
 def _labelled(
     workshop: Workshop, rows: TrainingRows, frozen: Examples, places: NDArray[np.int64]
 ) -> "Labelled":
-    """Some rows as a tuner takes them."""
+    """Some rows, in ascending order, as a tuner takes them."""
     from training.finetune.tune import Labelled
 
-    vectors = np.concatenate([np.flatnonzero(frozen.rows == place) for place in places])
+    vectors = np.flatnonzero(np.isin(frozen.rows, places))
     return Labelled(
         [rows.texts[place] for place in places],
         frozen.y[vectors],

@@ -3,8 +3,7 @@
 The adapter's head is fitted afterwards, on features from the graph that serves.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +15,6 @@ from training.tasks.base import CLASS, LABELS, Kind
 
 _COSINE_SCALE = 20.0
 _CONTRASTIVE_TEMPERATURE = 0.1
-
-
-class Objective(Protocol):
-    """A module: features [m, d] to raw outputs [m, C], and the loss of those."""
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Raw outputs [m, C]."""
-        ...
-
-    def loss(self, raw: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-        """The mean loss, a scalar."""
-        ...
 
 
 class Prototypes(nn.Module):
@@ -127,8 +114,3 @@ def contrastive_loss(features: Tensor, y: Tensor) -> Tensor:
     of_same = log_p.masked_fill(~same, 0.0).sum(dim=1)[has_same] / n_same[has_same]
     loss: Tensor = -of_same.mean()
     return loss
-
-
-def as_tensor(y: NDArray[Any], places: Sequence[int], device: torch.device) -> Tensor:
-    """Some rows of encoded targets."""
-    return torch.from_numpy(y[list(places)]).to(device)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from backbone import Backbone
 from backbone.files import file_sha256
-from training.backbones.export import Encoder, load_encoder
+from training.backbones.export import load_encoder
 from training.backbones.sources import WEIGHTS, resolve
 from training.curves import Curves
 from training.errors import TrainingError
@@ -78,7 +78,7 @@ class Tuner:
         Curves and the checkpoint go to `run`. Raises TrainingError.
         """
         torch.manual_seed(self._seed)
-        model = TunedEncoder(self._encoder(), self._backbone.manifest, self._settings)
+        model = TunedEncoder(load_encoder(self._folder), self._backbone.manifest, self._settings)
         objective = make_objective(
             self._task.KIND, rows.features, rows.y, n_labels, self._settings.smoothing
         )
@@ -99,9 +99,6 @@ class Tuner:
             progress,
             epochs,
         )
-
-    def _encoder(self) -> Encoder:
-        return load_encoder(self._folder)
 
     def _material(self, rows: Labelled) -> Material:
         preprocessed = [

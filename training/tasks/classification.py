@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adapters.answers import rank
 from adapters.manifest import Manifest, TaskName
@@ -14,8 +13,8 @@ from training.data.tables import Table
 from training.errors import InvalidData
 from training.measures.baselines import majority_baseline, tfidf_baseline
 from training.measures.classes import measure
-from training.tasks.base import CLASS, Floats, Kind, Measures, Scored
-from training.tasks.calibration import class_losses, fit_temperature
+from training.tasks.base import Measures, Scored
+from training.tasks.classes import Integers, OfClasses
 from training.tasks.labels import (
     as_label,
     check_number_of_labels,
@@ -24,14 +23,11 @@ from training.tasks.labels import (
     refuse_unseen,
 )
 
-Integers = NDArray[np.int64]
 
-
-class Classification:
+class Classification(OfClasses):
     """A target is a label. The loss is the log loss."""
 
     NAME: ClassVar[TaskName] = "classification"
-    KIND: ClassVar[Kind] = CLASS
     PER_TOKEN: ClassVar[bool] = False
 
     def read(self, table: Table, text: str, label: str) -> tuple[list[str], list[str]]:
@@ -82,21 +78,6 @@ class Classification:
         """Label numbers [n]; -1 for what is no label."""
         known = {label: number for number, label in enumerate(labels)}
         return np.array([known.get(target, -1) for target in targets], dtype=np.int64)
-
-    def losses(self, raw: Floats, y: Integers, temperature: float) -> Floats:
-        """By `class_losses`."""
-        return class_losses(raw, y, temperature)
-
-    def calibrate(self, raw: Floats, y: Integers) -> float:
-        """By `fit_temperature`."""
-        return fit_temperature(raw, y)
-
-    def thresholds(self, raw: Floats, y: Integers, temperature: float) -> None:
-        """None: the most probable label is the answer."""
-
-    def counts(self, y: Integers) -> tuple[int, ...]:
-        """Rows of each label."""
-        return tuple(int(count) for count in np.bincount(y))
 
     def measure(
         self, scored: Scored, targets: Sequence[str], manifest: Manifest, seed: int

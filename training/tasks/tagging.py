@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adapters.entities import Located, locate
 from adapters.manifest import MAX_TAGS, OUTSIDE, Manifest, TaskName
@@ -18,15 +17,14 @@ from training.data.tables import Table
 from training.errors import InvalidData
 from training.measures.entities import measure, token_accuracy
 from training.measures.lexicon import lexicon_baseline
-from training.tasks.base import CLASS, Floats, Kind, Measures, Scored
-from training.tasks.calibration import class_losses, fit_temperature
+from training.tasks.base import Measures, Scored
+from training.tasks.classes import Integers, OfClasses
 from training.tasks.labels import refuse_few, refuse_unknown, refuse_unseen
 
-Integers = NDArray[np.int64]
 MAX_TYPES = (MAX_TAGS - 1) // 2  # "B-x" and "I-x" each, beside "O"
 
 
-class Tagging:
+class Tagging(OfClasses):
     """A target is the entities of a text. The loss is the log loss of its tokens' tags.
 
     Text beyond the backbone's max_length has no tokens: entities there teach nothing, and count as
@@ -34,7 +32,6 @@ class Tagging:
     """
 
     NAME: ClassVar[TaskName] = "tagging"
-    KIND: ClassVar[Kind] = CLASS
     PER_TOKEN: ClassVar[bool] = True
 
     def read(self, table: Table, text: str, label: str) -> tuple[list[str], list[TypedSpans]]:
@@ -100,21 +97,6 @@ class Tagging:
             to_tags(spans, each.characters) for spans, each in zip(targets, tokens, strict=True)
         )
         return np.array([known.get(tag, -1) for row in tags for tag in row], dtype=np.int64)
-
-    def losses(self, raw: Floats, y: Integers, temperature: float) -> Floats:
-        """By `class_losses`, of tokens."""
-        return class_losses(raw, y, temperature)
-
-    def calibrate(self, raw: Floats, y: Integers) -> float:
-        """By `fit_temperature`, on tokens."""
-        return fit_temperature(raw, y)
-
-    def thresholds(self, raw: Floats, y: Integers, temperature: float) -> None:
-        """None: the most probable tag is a token's."""
-
-    def counts(self, y: Integers) -> tuple[int, ...]:
-        """Tokens of each tag."""
-        return tuple(int(count) for count in np.bincount(y))
 
     def measure(
         self, scored: Scored, targets: Sequence[TypedSpans], manifest: Manifest, seed: int
