@@ -5,12 +5,13 @@ DATA ?=
 # One part of the benchmarks alone: banking77, training, tenants, fleet or engine.
 ONLY ?=
 BIN := .venv/bin
-# Tests that start no server and mind no time: side by side, the others one after the other.
-ALONE := tests/property/ tests/unit/
+# Tests that promise or measure times too short to share the cores: after the others, one by one.
+ALONE := $(addprefix tests/attacks/test_,server_bodies.py server_requests.py) \
+	$(addprefix tests/integration/test_,kill.py load.py replicas.py)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench bench-peers lock clean
+.PHONY: help setup demo serve test check bench bench-peers bench-setfit lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -32,8 +33,9 @@ serve: setup ## Keep a server up with the sample tenants
 	@$(BIN)/headstock demo --serve
 
 test: check ## Lint, types and all tests
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile $(ALONE)
-	@$(BIN)/pytest $(filter-out $(ALONE),$(wildcard tests/*/))
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder \
+		$(addprefix --ignore=,$(ALONE))
+	@$(BIN)/pytest $(ALONE)
 
 check: setup ## Lint and types alone
 	@$(BIN)/ruff check .
@@ -45,6 +47,9 @@ bench: setup ## Measure what the README states; make bench DATA=FOLDER [ONLY=PAR
 
 bench-peers: setup ## Measure what a user would run instead, each in an environment of its own
 	@$(BIN)/python -m benchmarks.peers $(PEERS)
+
+bench-setfit: setup ## Train SetFit beside headstock train, half an hour; make bench-setfit DATA=FOLDER
+	@$(BIN)/python -m benchmarks.peers.setfit $(DATA) $(if $(MINUTES),--setfit-minutes $(MINUTES))
 
 lock: ## Resolve all versions anew into constraints.txt and requirements-serving.txt
 	@rm -rf .venv && $(PYTHON) -m venv .venv

@@ -97,10 +97,11 @@ def folder_of(backbone: str) -> Path:
         return find_backbone(root, backbone)
 
 
-def headstock(*arguments: str) -> dict[str, Any]:
-    """Run a command with --json; its document."""
+def headstock(*arguments: str, **variables: str) -> dict[str, Any]:
+    """Run a command with --json, its environment changed by `variables`; its document."""
     done = subprocess.run(
         [sys.executable, "-m", "headstock", *arguments, "--json"],
+        env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         check=True,
     )

@@ -18,7 +18,7 @@ _START_S = 90.0
 _STOP_S = 15.0
 _REASON_LINES = 4
 # Nothing is reported to anybody, nothing is fetched.
-_QUIET = {
+QUIET = {
     "BENTOML_DO_NOT_TRACK": "True",
     "RAY_USAGE_STATS_ENABLED": "0",
     "INFINITY_ANONYMOUS_USAGE_STATS": "0",
@@ -50,7 +50,7 @@ def running(peer: Peer, place: Place) -> Iterator[Running]:
     start = peer.start(place)
     log = place.scratch / "server.log"
     path = os.pathsep.join((str(place.programs), os.environ.get("PATH", "")))
-    variables = {**os.environ, **_QUIET, "PATH": path, "PYTHONPATH": str(ROOT), **start.variables}
+    variables = {**os.environ, **QUIET, "PATH": path, "PYTHONPATH": str(ROOT), **start.variables}
     with log.open("wb") as output:
         process = subprocess.Popen(
             start.command,
