@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 
-from headstock.cli import main
 from tests.tiny import make_tiny_backbone
+from tests.unit.headstock.support import run, write_rows
 from training.experiments.search import Search
 
 
@@ -19,24 +18,8 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     monkeypatch.setenv("HEADSTOCK_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     make_tiny_backbone(tmp_path / "home" / "backbones")
-    random = np.random.default_rng(0)
-    lines = ["text,label"]
-    for number in range(40):
-        letters = "aeiou" if number % 2 else "12345"
-        lines.append(f"{''.join(random.choice(list(letters), 6))}{number},{letters[0]}")
-    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    write_rows(tmp_path / "rows.csv")
     return "train", "rows.csv", "--backbone", "tiny", "--output", "a.safetensors"
-
-
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    """Exit status, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["headstock", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    captured = capsys.readouterr()
-    return int(caught.value.code or 0), captured.out, captured.err
 
 
 def test_trials_are_shown_kept_and_taken_up_again(
