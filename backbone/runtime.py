@@ -35,6 +35,8 @@ def open_session(model_file: Path, threads: int = 1) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors alone; its warnings are about graph optimisation
+    # Without VNNI the usual int8 kernels add pairs of products in 16 bits, which overflow.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return ort.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has no public base class for its errors

@@ -77,6 +77,9 @@ class Encoded:
         return replace(self, features=[self.features[place] for place in found], tokens=tokens)
 
 
+NOTHING = Encoded(())
+
+
 def encode_texts(
     backbone: Backbone,
     texts: Sequence[str],

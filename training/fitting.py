@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from training.copies import choose_with_copies
 from training.examples import Examples
-from training.features import Encoded
+from training.features import NOTHING, Encoded
 from training.heads import METHODS, Chosen, choose_head, fit_chosen
 from training.peft.lora import PeftLora
+from training.unlabelled import about, choose_with_guesses, vectors_of
 from training.workshop import (
     Fitted,
     TrainingRows,
@@ -22,9 +23,12 @@ def fit_frozen(
     rows: TrainingRows,
     encoded: Encoded,
     named: Encoded,
+    more: Encoded = NOTHING,
     given: PeftLora | None = None,
 ) -> Fitted:
-    """A head on the frozen backbone's features; where names or copies are tried, folds decide.
+    """A head on the frozen backbone's features; what is tried beside the rows, folds decide.
+
+    `more` are the unlabelled texts.
 
     The LoRA that is `given` is as frozen: the features are those behind it.
     """
@@ -54,7 +58,11 @@ def fit_frozen(
 
     # After the names: what they tell is not to be told a second time by copies.
     chosen, tried = choose_with_copies(recipe, rows.texts, examples, without, choose, encode)
-    found = fit_chosen(method, task, chosen)
+    x = vectors_of(more)
+    progress = None if x is None else workshop.stage("fit with unlabelled texts")
+    folds = examples.folds(strata, recipe.seed)
+    self_taught = choose_with_guesses(recipe.method, task, chosen, x, folds, progress)
+    found = fit_chosen(method, task, self_taught.to_fit(x))
     return Fitted(
         fit=found,
         counts=task.counts(plain.y),
@@ -65,7 +73,10 @@ def fit_frozen(
             "folds": float(found.folds),
             "out_of_fold_loss": found.loss,
             **tried,
+            **self_taught.tried,
+            **about(rows.unlabelled),
             **({} if given is None else given.settings),
         },
         lora=lora,
+        notes=self_taught.notes,
     )

@@ -16,6 +16,7 @@ from adapters.scoring import build_scorer
 from backbone import Backbone
 from training.data.rows import Columns, Rows, read_rows
 from training.data.splits import Leaks, Split, find_leaks, split_rows
+from training.data.unlabelled import NONE, read_unlabelled
 from training.errors import InvalidRecipe
 from training.evaluate import measure_adapter, score_texts
 from training.features import LAYERS, POOLED, TOKENS, Encoded, FeatureCache
@@ -27,6 +28,7 @@ from training.peft.lora import PeftLora
 from training.recipe import Recipe
 from training.run import Run
 from training.tasks import TASKS, VALUES, Task
+from training.unlabelled import check_takes_unlabelled
 from training.workshop import Fitted, Stage, TrainingRows, Workshop, usual_names
 
 
@@ -55,7 +57,10 @@ class Places:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """Rows that are split into those that teach and those that the result is measured on."""
+    """Rows that are split into those that teach and those that the result is measured on.
+
+    `texts`: of training rows, test rows, labels' names, unlabelled ones; in this order.
+    """
 
     rows: Rows[Any]
     split: Split
@@ -64,19 +69,31 @@ class Lesson:
 
     @property
     def texts(self) -> list[str]:
-        """All whose features are needed: training rows, test rows, labels' names."""
-        return [*self.teaching.texts, *self.test_texts, *self.teaching.names.values()]
+        """All whose features are needed."""
+        teaching = self.teaching
+        named = teaching.names.values()
+        return [*teaching.texts, *self.test_texts, *named, *teaching.unlabelled.texts]
 
 
-def read_lesson(data: Path, columns: Columns, recipe: Recipe) -> Lesson:
-    """Read and split the rows. Raises InvalidData."""
+def read_lesson(
+    data: Path, columns: Columns, recipe: Recipe, unlabelled: Path | None = None
+) -> Lesson:
+    """Read and split the rows, and the texts of a file `unlabelled`.
+
+    Raises:
+        InvalidData, InvalidRecipe: what is there cannot be used, or not with this recipe.
+    """
     task = TASKS[recipe.task]
     rows, split = read_split(data, columns, recipe)
     texts, targets = rows.pick(split.train)
     labels = task.labels(targets)
     names = usual_names(recipe, task, labels, len(targets))
-    teaching = TrainingRows(texts, targets, labels, names)
-    return Lesson(rows, split, teaching, rows.pick(split.test)[0])
+    test_texts = rows.pick(split.test)[0]
+    more = NONE
+    if unlabelled is not None:
+        check_takes_unlabelled(recipe)
+        more = read_unlabelled(unlabelled, columns.text, texts, test_texts, recipe.seed)
+    return Lesson(rows, split, TrainingRows(texts, targets, labels, names, more), test_texts)
 
 
 def read_split(data: Path, columns: Columns, recipe: Recipe) -> tuple[Rows[Any], Split]:
@@ -99,10 +116,12 @@ def train_adapter(
     places: Places = Places(),
     given: PeftLora | None = None,
     origin: Mapping[str, str | float] = MappingProxyType({}),
+    unlabelled: Path | None = None,
 ) -> Trained:
     """Train on the training rows, measure once on the test rows; with a `given` LoRA a head alone.
 
-    `origin` says where the recipe comes from, for the manifest's settings.
+    `origin` says where the recipe comes from, for the manifest's settings; `unlabelled` is a file
+    of texts that may teach too.
 
     Raises:
         InvalidRecipe: LoRA is to be trained, and is given.
@@ -113,7 +132,7 @@ def train_adapter(
         raise InvalidRecipe("--lora trains LoRA and --peft takes one as it is: give one of them")
     if recipe.mix and given is not None:
         raise InvalidRecipe("mix: layers are mixed of the frozen backbone, and --peft changes it")
-    lesson = read_lesson(data, columns, recipe)
+    lesson = read_lesson(data, columns, recipe, unlabelled)
     run = Run(places.run) if places.run is not None and recipe.lora is not None else None
     if run is not None:
         run.begin(places.resume)
@@ -139,19 +158,20 @@ def train_lesson(
     teaching, rows, split = lesson.teaching, lesson.rows, lesson.split
     n_train = len(teaching.texts)
     n_known = n_train + len(lesson.test_texts)
-    train, named = encoded.part(0, n_train), encoded.part(n_known, len(encoded.features))
-    test = encoded.part(n_train, n_known)
+    n_named = n_known + len(teaching.names)
+    train, test = encoded.part(0, n_train), encoded.part(n_train, n_known)
+    named, more = encoded.part(n_known, n_named), encoded.part(n_named, len(encoded.features))
 
     fitted, notes = None, tuple[str, ...]()
     if recipe.lora is not None:
-        fitted, notes = fit_with_lora(workshop, recipe.lora, teaching, train, named)
+        fitted, notes = fit_with_lora(workshop, recipe.lora, teaching, train, named, more)
     if fitted is not None:
         test = workshop.encode(lesson.test_texts, "test features", fitted.lora)
     elif recipe.mix:
         fitted, notes = fit_with_mix(workshop, teaching, train, named)
         test = last_layers(test) if fitted.mix is None else test
     else:
-        fitted = fit_frozen(workshop, teaching, train, named, given)
+        fitted = fit_frozen(workshop, teaching, train, named, more, given)
 
     manifest = _manifest(recipe, digest, lesson, fitted, origin)
     tensors = dict(fitted.fit.head.tensors)
@@ -168,6 +188,7 @@ def train_lesson(
     if run is not None:
         run.end()
     notes = notes if given is None else given.notes
+    notes = (*teaching.unlabelled.notes, *fitted.notes, *notes)
     warnings = (*notes, *_warnings(task, find_leaks(rows, split), fitted, manifest))
     return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from adapters.lora import Lora
 from backbone import Backbone
+from training.data.unlabelled import NONE, Unlabelled
 from training.examples import Examples, name_as_text, of_rows, of_tokens
 from training.features import Encoded, FeatureCache, Progress, encode_texts
 from training.heads import Fit, Problem
@@ -44,19 +45,23 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingRows:
-    """The rows that teach. `names` are the labels' names as texts, of labels that have some."""
+    """The rows that teach. `names` are the labels' names as texts, of labels that have some.
+
+    `unlabelled` texts are of the same kind as the rows'.
+    """
 
     texts: Sequence[str]
     targets: Sequence[Any]
     labels: tuple[str, ...]
     names: Mapping[str, str]
+    unlabelled: Unlabelled = NONE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
     """A head with what stands before it. `vectors` [m, d] are those that it was fitted on.
 
-    `settings` are for the manifest.
+    `settings` are for the manifest, `notes` for the user's eyes.
     """
 
     fit: Fit
@@ -65,6 +70,7 @@ class Fitted:
     settings: dict[str, str | float]
     lora: Lora | None = None
     mix: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def usual_names(

@@ -23,6 +23,7 @@ OF_ONE = (
     *("data", "backbone", "text_column", "label_column", "split_column", "train_split"),
     *("test_split", "task", "head", "weights", "names", "lora", "seed", "change", "run"),
     *("torch_weights", "augment", "peft", "any_base", "tune", "budget", "mlflow"),
+    "unlabelled",
 )
 _SHOWN_FAILURES = 20
 _QUANTILES = {"least": 0, "5 %": 5, "median": 50, "95 %": 95, "greatest": 100}

@@ -113,6 +113,14 @@ def train(
             "typo, or auto (tries each, and takes one where it clearly helps)."
         ),
     ] = "none",
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(
+            help="More texts of the same kind, without labels, in a column named as DATA's; they "
+            "teach where that clearly helps.",
+            metavar="FILE",
+        ),
+    ] = None,
     lora: Annotated[
         bool, typer.Option("--lora", help="Fine-tune inside the backbone too, by LoRA.")
     ] = False,
@@ -173,7 +181,7 @@ def train(
     from training.recipe import make_recipe
     from training.train import Places, train_adapter
 
-    check_output(output, data)
+    check_output(output, data, *([unlabelled] if unlabelled else []))
     if any_base and peft is None:
         raise InvalidRecipe("--any-base is for the LoRA of --peft, and there is none")
     given = {
@@ -189,6 +197,8 @@ def train(
     ambition = make_ambition(tune, budget, mlflow)
     if ambition is not None and peft is not None:
         raise InvalidRecipe("--tune looks for LoRA itself, and --peft takes one as it is")
+    if ambition is not None and unlabelled is not None:
+        raise InvalidRecipe("--tune judges by labelled rows alone: give --unlabelled without it")
     log = open_tracker(mlflow)
     opened = open_backbone(backbone)
     ready = None if peft is None else read_peft(peft, opened.manifest, any_base)
@@ -199,7 +209,8 @@ def train(
         if ambition is not None:
             tuned = search(work, recipe, stage, places, ambition)
             recipe, places = tuned.recipe, replace(places, resume=True)
-        result = train_adapter(*work, recipe, stage, places, ready, tuned.origin if tuned else {})
+        origin = tuned.origin if tuned else {}
+        result = train_adapter(*work, recipe, stage, places, ready, origin, unlabelled)
     write_file(output, result.content)
     warnings = result.warnings
     if tuned is not None:

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -28,11 +29,20 @@ from training.errors import TrainingError
 from training.evaluate import evaluate_adapter
 from training.features import POOLED, FeatureCache, Progress, encode_texts
 from training.finetune.model import LoraProduct, TunedEncoder
+from training.finetune.prototypes import judge_prototypes
 from training.finetune.settings import LoraRecipe
+from training.heads import Fit
 from training.recipe import Recipe, make_recipe
 from training.train import Places, Trained, train_adapter
 
-SETTINGS = {"rank": 4, "rate": 0.02, "epochs": 6, "batch": 8, "dropout": 0.1}
+SETTINGS = {
+    "rank": 4,
+    "rate": 0.02,
+    "epochs": 6,
+    "batch": 8,
+    "dropout": 0.1,
+    "model_dropout": False,  # rows of six words learn little beside it
+}
 TEXTS = ("where is my order", "a refund", "order order order refund the", "is")
 
 
@@ -133,6 +143,45 @@ def test_only_lora_of_the_chosen_layers_learns(backbone: Backbone, weights: Path
     assert all(isinstance(each, LoraProduct) for each in model.products().values())
 
 
+@pytest.mark.parametrize("is_on", [True, False])
+def test_the_models_own_dropout_is_on_in_training_alone(
+    backbone: Backbone, weights: Path, is_on: bool
+) -> None:
+    settings = LoraRecipe(dropout=0, model_dropout=is_on)
+    model = TunedEncoder(load_encoder(weights), backbone.manifest, settings)
+    rows = [backbone.preprocess(text) for text in TEXTS]
+    with torch.inference_mode():
+        taught = [model.train().pooled(rows) for _ in range(2)]
+        served = [model.eval().pooled(rows) for _ in range(2)]
+    assert torch.equal(*taught) is not is_on
+    assert torch.equal(*served)
+
+
+def test_prototypes_that_lora_was_trained_beside_may_be_the_head(
+    data: Path,
+    backbone: Backbone,
+    home: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def judge_kindly(*given: Any) -> Fit:
+        found = judge_prototypes(*given)
+        return replace(found, losses=0.01 * found.losses)
+
+    monkeypatch.setattr("training.finetune.fitting.judge_prototypes", judge_kindly)
+    trained = train(data, backbone, weights, tmp_path / "run", recipe())
+    assert trained.manifest.head == "centroid"
+    assert trained.manifest.training is not None
+    assert trained.manifest.training.settings["method"] == "prototypes"
+    cache = FeatureCache(tmp_path / "other.sqlite")
+    adapter = read_adapter(trained.content)
+    again = evaluate_adapter(adapter, data, Columns(), home / "backbones", cache, stage)
+    assert again.measured == trained.manifest.measured
+    asked = recipe().model_copy(update={"head": "logistic"})  # by name: then it is that one
+    assert train(data, backbone, weights, tmp_path / "again", asked).manifest.head == "linear"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -164,8 +213,8 @@ def test_lora_learns_what_a_frozen_backbone_does_not_tell(
     assert [record["epoch"] for record in probe.epochs] == list(range(1, len(probe.epochs) + 1))
     assert {frozenset(each) for each in probe.epochs} == {frozenset(get_type_hints(EpochRecord))}
     assert {frozenset(each) for each in probe.steps} == {frozenset(get_type_hints(StepRecord))}
-    assert probe.epochs[-1]["train_loss"] < probe.epochs[0]["train_loss"]
-    assert probe.epochs[-1]["train_metric"] > probe.epochs[0]["train_metric"]
+    assert min(each["train_loss"] for each in probe.epochs) < probe.epochs[0]["train_loss"]
+    assert max(each["train_metric"] for each in probe.epochs) > probe.epochs[0]["train_metric"]
     assert probe.best is not None
     assert len(final.epochs) == probe.best["epoch"]
     rates = [record["rate"] for record in probe.steps]
@@ -215,17 +264,21 @@ def test_lora_that_does_not_help_is_left_out(
     assert any("LoRA did not lower the loss" in warning for warning in trained.warnings)
 
 
-@pytest.mark.parametrize("moment", [3, 15, 47, 60, 95])
+@pytest.mark.parametrize(
+    ("moment", "model_dropout"), [(3, False), (15, True), (47, False), (60, True), (95, False)]
+)
 def test_an_interrupted_training_ends_with_the_same_file(
     moment: int,
+    model_dropout: bool,
     data: Path,
     backbone: Backbone,
     weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    asked = recipe(model_dropout=model_dropout)
     monkeypatch.setattr("training.finetune.loop._SAVE_EVERY_S", 0.0)
-    whole = train(data, backbone, weights, tmp_path / "whole", recipe())
+    whole = train(data, backbone, weights, tmp_path / "whole", asked)
     steps = 0
 
     def interrupting(_: str) -> Progress:
@@ -238,8 +291,8 @@ def test_an_interrupted_training_ends_with_the_same_file(
         return report
 
     with pytest.raises(KeyboardInterrupt):
-        train(data, backbone, weights, tmp_path / "cut", recipe(), stage=interrupting)
-    resumed = train(data, backbone, weights, tmp_path / "cut", recipe(), resume=True)
+        train(data, backbone, weights, tmp_path / "cut", asked, stage=interrupting)
+    resumed = train(data, backbone, weights, tmp_path / "cut", asked, resume=True)
     assert resumed.digest == whole.digest
     for phase in ("probe", "final"):
         records = [

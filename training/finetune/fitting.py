@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from adapters.lora import Lora, make_lora
 from training.data.splits import hold_out
 from training.examples import Examples
-from training.features import Encoded
+from training.features import NOTHING, Encoded
+from training.finetune.prototypes import as_head, judge_prototypes
 from training.finetune.settings import LoraRecipe
-from training.heads import METHODS, Fit, Fold, fit_head
+from training.heads import METHODS, Fit, Fold, choose_head, fit_chosen
+from training.unlabelled import SelfTaught, about, choose_with_guesses, vectors_of
 from training.workshop import (
     Fitted,
     TrainingRows,
@@ -29,18 +31,27 @@ if TYPE_CHECKING:
 class Probe:
     """LoRA that was stopped by rows which it did not learn from, and the head behind it.
 
-    `fit` has settings and temperature by those rows, `held`, and a head of all rows.
+    `fit` has settings and temperature by those rows, `held`, and a head: of all rows, for which
+    `taught` says whether unlabelled texts taught too; or with `own_head` the prototypes that LoRA
+    was trained beside.
     """
 
     lora: Lora
     epochs: int
     held: NDArray[np.int64]
     fit: Fit
+    taught: SelfTaught
+    own_head: bool
     notes: tuple[str, ...]
 
 
 def fit_with_lora(
-    workshop: Workshop, settings: LoraRecipe, rows: TrainingRows, encoded: Encoded, named: Encoded
+    workshop: Workshop,
+    settings: LoraRecipe,
+    rows: TrainingRows,
+    encoded: Encoded,
+    named: Encoded,
+    more: Encoded = NOTHING,
 ) -> tuple[Fitted | None, tuple[str, ...]]:
     """LoRA and a head on the features behind it, and notes for the user; None if it does not help.
 
@@ -52,7 +63,7 @@ def fit_with_lora(
     task, recipe = workshop.task, workshop.recipe
     probe = probe_lora(workshop, settings, rows, encoded, named)
     frozen = taught_examples(workshop, rows, encoded, named)
-    without = _fit_by(workshop, rows, frozen, probe.held)
+    without, _ = _fit_by(workshop, rows, frozen, probe.held, more)
     if probe.fit.loss >= without.loss:
         worse = (
             "LoRA did not lower the loss of the rows that were held out for it: the adapter is a "
@@ -69,10 +80,16 @@ def fit_with_lora(
         probe.epochs,
     )
     lora = make_lora(tuned.factors)
-    behind = _encode_all(workshop, rows, "features with LoRA", lora)
-    examples = taught_examples(workshop, rows, *behind)
-    head = METHODS[recipe.method].fit(make_problem(workshop, rows, examples), probe.fit.settings)
-    plain = plain_examples(workshop, rows, behind[0])
+    behind, named_behind, more_behind = _encode_all(workshop, rows, "features with LoRA", lora)
+    if probe.own_head and tuned.prototypes is not None:
+        head = as_head(tuned.prototypes)
+    else:
+        problem = make_problem(
+            workshop, rows, taught_examples(workshop, rows, behind, named_behind)
+        )
+        problem = probe.taught.to_learn(problem, vectors_of(more_behind))
+        head = METHODS[recipe.method].fit(problem, probe.fit.settings)
+    plain = plain_examples(workshop, rows, behind)
     fitted = Fitted(
         fit=replace(probe.fit, head=head),
         counts=task.counts(plain.y),
@@ -83,15 +100,22 @@ def fit_with_lora(
             "held_out_loss": probe.fit.loss,
             "held_out_loss_frozen": without.loss,
             "lora_best_epoch": float(probe.epochs),
+            **probe.taught.tried,
+            **about(rows.unlabelled),
             **_flat(settings),
         },
         lora=lora,
+        notes=probe.taught.notes,
     )
     return fitted, (*probe.notes, *tuned.notes)
 
 
 def probe_lora(
-    workshop: Workshop, settings: LoraRecipe, rows: TrainingRows, encoded: Encoded, named: Encoded
+    workshop: Workshop,
+    settings: LoraRecipe,
+    rows: TrainingRows,
+    encoded: Encoded,
+    named: Encoded,
 ) -> Probe:
     """LoRA of some of the rows, stopped by the others, and the head behind it."""
     from training.finetune.tune import Tuner  # torch is slow to import
@@ -110,19 +134,38 @@ def probe_lora(
         workshop.stage("LoRA, trial"),
     )
     lora = make_lora(tuned.factors)
-    behind = _encode_all(workshop, rows, "features, trial", lora)
-    fit = _fit_by(workshop, rows, taught_examples(workshop, rows, *behind), held)
-    return Probe(lora, tuned.epochs, held, fit, tuned.notes)
+    behind, named_behind, more_behind = _encode_all(workshop, rows, "features, trial", lora)
+    examples = taught_examples(workshop, rows, behind, named_behind)
+    fit, taught = _fit_by(workshop, rows, examples, held, more_behind)
+    own_head = False
+    if recipe.head is None and tuned.prototypes is not None and not task.PER_TOKEN:
+        problem, fold = make_problem(workshop, rows, examples), _fold(examples, held)
+        own = judge_prototypes(tuned.prototypes, task, problem, fold)
+        own_head = own.loss < fit.loss
+        fit = own if own_head else fit
+    return Probe(lora, tuned.epochs, held, fit, taught, own_head, tuned.notes)
 
 
 def _fit_by(
-    workshop: Workshop, rows: TrainingRows, examples: Examples, held: NDArray[np.int64]
-) -> Fit:
+    workshop: Workshop,
+    rows: TrainingRows,
+    examples: Examples,
+    held: NDArray[np.int64],
+    more: Encoded,
+) -> tuple[Fit, SelfTaught]:
     """A head whose settings and temperature are chosen by the rows `held`."""
-    is_held = np.isin(examples.rows, held)
-    fold = Fold(np.flatnonzero(~is_held), np.flatnonzero(is_held & examples.judged))
+    fold = _fold(examples, held)
     problem = make_problem(workshop, rows, examples)
-    return fit_head(METHODS[workshop.recipe.method], workshop.task, problem, [fold])
+    method, x = workshop.recipe.method, vectors_of(more)
+    chosen = choose_head(METHODS[method], workshop.task, problem, [fold])
+    taught = choose_with_guesses(method, workshop.task, chosen, x, [fold])
+    return fit_chosen(METHODS[method], workshop.task, taught.to_fit(x)), taught
+
+
+def _fold(examples: Examples, held: NDArray[np.int64]) -> Fold:
+    """The rows `held`, and all else."""
+    is_held = np.isin(examples.rows, held)
+    return Fold(np.flatnonzero(~is_held), np.flatnonzero(is_held & examples.judged))
 
 
 def _labelled(
@@ -142,10 +185,17 @@ def _labelled(
 
 def _encode_all(
     workshop: Workshop, rows: TrainingRows, what: str, lora: Lora
-) -> tuple[Encoded, Encoded]:
-    encoded = workshop.encode([*rows.texts, *rows.names.values()], what, lora)
+) -> tuple[Encoded, Encoded, Encoded]:
+    """Rows, labels' names and unlabelled texts behind the LoRA."""
+    unlabelled = rows.unlabelled.texts
+    encoded = workshop.encode([*rows.texts, *rows.names.values(), *unlabelled], what, lora)
     n_rows = len(rows.texts)
-    return encoded.part(0, n_rows), encoded.part(n_rows, n_rows + len(rows.names))
+    n_named = n_rows + len(rows.names)
+    return (
+        encoded.part(0, n_rows),
+        encoded.part(n_rows, n_named),
+        encoded.part(n_named, n_named + len(unlabelled)),
+    )
 
 
 def _flat(settings: LoraRecipe) -> dict[str, str | float]:

@@ -98,6 +98,13 @@ class Learner:
         """The LoRA as it is now."""
         return self._model.factors()
 
+    def prototypes(self) -> NDArray[np.float32] | None:
+        """The objective's vectors [C, d] of classes, None of an objective that has none."""
+        if not isinstance(self._objective, Prototypes):
+            return None
+        found: NDArray[np.float32] = self._objective.prototypes.detach().cpu().numpy().copy()
+        return found
+
     def trained(self) -> dict[str, Tensor]:
         """All trained tensors by name; they change with every step."""
         lora = {

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from training.curves import Curves
@@ -15,7 +16,7 @@ from training.finetune.checkpoint import Checkpoint, State
 from training.finetune.learner import Learner
 from training.finetune.material import Material
 from training.finetune.model import Factors
-from training.finetune.monitor import Monitor, Seen, judge, spread
+from training.finetune.monitor import Monitor, Seen, judge, rank, spread
 from training.finetune.schedule import class_batches, shuffled_batches
 from training.finetune.settings import LoraRecipe
 from training.tasks import Task
@@ -28,10 +29,12 @@ _SAVE_EVERY_S = 20.0
 class Tuned:
     """The LoRA of the best epoch; `epochs` of the fixed length were trained to reach it.
 
-    `loss` is of the validation rows, None without such; `notes` are for the user's eyes.
+    `prototypes` [C, d] are what it learned beside, of classes. `loss` is of the validation rows,
+    None without such; `notes` are for the user's eyes.
     """
 
     factors: dict[str, Factors]
+    prototypes: NDArray[np.float32] | None
     epochs: int
     loss: float | None
     notes: tuple[str, ...]
@@ -44,6 +47,7 @@ class _Standing:
     step: int = 0
     best_epoch: int = 0
     best_loss: float = math.inf
+    best_rank: tuple[float, float] = (math.inf, math.inf)
     sum_loss: float = 0.0
     n_losses: int = 0
 
@@ -148,13 +152,18 @@ class LoraTraining:
         objective = now.sum_loss / max(1, now.n_losses)
         now.sum_loss, now.n_losses = 0.0, 0
         seen = self._judge()
-        found = None if seen is None else seen[1].loss
-        if found is None or found < now.best_loss:
-            now.best_loss = now.best_loss if found is None else found
-            now.best_epoch = epoch
-            self._best = {name: each.clone() for name, each in self._learner.trained().items()}
+        if seen is None:  # no rows to judge by: the last epoch is the best
+            self._keep(epoch)
+        elif (found := rank(self._task.KIND, seen[1])) < now.best_rank:
+            now.best_loss, now.best_rank = seen[1].loss, found
+            self._keep(epoch)
         stage = self._stage(epoch)
         monitor.epoch(stage, epoch, now.step - 1, self._learner.rate, objective, seen)
+
+    def _keep(self, epoch: int) -> None:
+        """The weights as they are now, as the best."""
+        self._now.best_epoch = epoch
+        self._best = {name: each.clone() for name, each in self._learner.trained().items()}
 
     def _judge(self) -> tuple[Seen, Seen] | None:
         """Training and validation rows at the validation rows' best temperature.
@@ -185,7 +194,9 @@ class LoraTraining:
     def _restore(self, state: State | None) -> None:
         if state is None:
             return
-        self._now = _Standing(**state.numbers)
+        now = _Standing(**state.numbers)
+        now.best_rank = (now.best_rank[0], now.best_rank[1])  # JSON has lists
+        self._now = now
         parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "moment": {}}
         for name, tensor in state.tensors.items():
             part, _, of = name.partition("/")
@@ -209,6 +220,7 @@ class LoraTraining:
         loss = self._now.best_loss
         return Tuned(
             factors=self._learner.factors(),
+            prototypes=self._learner.prototypes(),
             epochs=self._now.best_epoch + 1,
             loss=loss if math.isfinite(loss) else None,
             notes=notes,

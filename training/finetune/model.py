@@ -54,6 +54,7 @@ class TunedEncoder(nn.Module):
         self.encoder.requires_grad_(False)
         self.pooling = encoder.pooling
         self.pad_id = encoder.pad_id
+        self._model_dropout = settings.model_dropout
         self.sites = choose_sites(tuple(manifest.sites), settings)
         for site in self.sites:
             module = _product(self.encoder, site)
@@ -63,9 +64,9 @@ class TunedEncoder(nn.Module):
             setattr(self.encoder.get_submodule(parent), name, added)
 
     def train(self, mode: bool = True) -> "TunedEncoder":
-        """The frozen model's own dropout stays off: its features shall be those that serve."""
+        """The frozen model's own dropout too, if the settings want it."""
         super().train(mode)
-        self.encoder.eval()
+        self.encoder.train(mode and self._model_dropout)
         for module in self.products().values():
             module.dropout.train(mode)
         return self

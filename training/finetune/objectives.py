@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.finetune.prototypes import COSINE_SCALE
 from training.tasks.base import CLASS, LABELS, Kind
 
-_COSINE_SCALE = 20.0
 _CONTRASTIVE_TEMPERATURE = 0.1
 
 
@@ -33,7 +33,7 @@ class Prototypes(nn.Module):
         near = (
             functional.normalize(features, dim=1) @ functional.normalize(self.prototypes, dim=1).T
         )
-        return _COSINE_SCALE * near
+        return COSINE_SCALE * near
 
     def loss(self, raw: Tensor, y: Tensor, weights: Tensor) -> Tensor:
         """Cross-entropy with label smoothing."""

@@ -26,6 +26,9 @@ class LoraRecipe(BaseModel):
     dropout: Annotated[
         float, Field(ge=0, lt=1, description="Of what goes into the added products.")
     ] = 0.1
+    model_dropout: Annotated[
+        bool, Field(description="Whether the model's own dropout is on in training too.")
+    ] = True
     sites: Annotated[
         str, Field(description="Endings of site names, comma-separated, or `all`.")
     ] = "all"
@@ -33,13 +36,13 @@ class LoraRecipe(BaseModel):
         int | None,
         Field(ge=1, description="Only the last so many layers; earlier ones stay frozen."),
     ] = None
-    epochs: Annotated[int, Field(ge=1, le=1000, description="Passes over the rows, at most.")] = 10
+    epochs: Annotated[int, Field(ge=1, le=1000, description="Passes over the rows, at most.")] = 8
     contrastive: Annotated[
         int,
         Field(ge=0, le=1000, description="Epochs of supervised contrastive learning before."),
     ] = 0
     batch: Annotated[int, Field(ge=1, le=4096, description="Rows a step.")] = 32
-    rate: Annotated[float, Field(gt=0, le=1, description="Peak learning rate of LoRA.")] = 5e-4
+    rate: Annotated[float, Field(gt=0, le=1, description="Peak learning rate of LoRA.")] = 2e-3
     head_rate: Annotated[
         float,
         Field(gt=0, le=1, description="Peak learning rate of the head that LoRA learns with."),
@@ -54,7 +57,7 @@ class LoraRecipe(BaseModel):
     ] = 0.2
     patience: Annotated[
         int, Field(ge=1, description="Epochs without a gain on these before it stops.")
-    ] = 3
+    ] = 4
     device: Annotated[
         Device, Field(description="`cpu`, `cuda` (with mixed precision), or `auto`.")
     ] = "auto"

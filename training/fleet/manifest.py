@@ -14,6 +14,7 @@ from training.data.rows import Columns
 from training.errors import InvalidManifest, TrainingError
 from training.output import check_output
 from training.recipe import Recipe
+from training.unlabelled import check_takes_unlabelled
 
 SUFFIX = ".safetensors"
 SHOWN_ERRORS = 10
@@ -50,6 +51,7 @@ class JobLine(_Part):
     adapter: Annotated[str, _name("adapter")]
     data: Annotated[str, Field(min_length=1)]
     backbone: Annotated[str, Field(min_length=1)]
+    unlabelled: Annotated[str, Field(min_length=1)] | None = None
     output: Annotated[str, Field(min_length=1)] | None = None
     columns: JobColumns = JobColumns()
     recipe: Recipe = Recipe()
@@ -66,6 +68,7 @@ class Job:
     output: Path
     columns: Columns
     recipe: Recipe
+    unlabelled: Path | None = None
 
 
 def read_manifest(path: Path, output: Path, backbones: Collection[str]) -> list[Job]:
@@ -117,15 +120,27 @@ def _job(line: bytes, folder: Path, output: Path, backbones: Collection[str]) ->
             f"there is no backbone {found.backbone!r}; added are: {known}. Add it with: headstock "
             "backbone add SOURCE --name NAME"
         )
-    data = folder / found.data
-    if not data.is_file():
-        raise ValueError(f"data: there is no file {data}")
+    data = _existing(folder, "data", found.data)
+    unlabelled = None
+    if found.unlabelled is not None:
+        check_takes_unlabelled(found.recipe)
+        unlabelled = _existing(folder, "unlabelled", found.unlabelled)
     target = output / found.tenant / f"{found.adapter}{SUFFIX}"
     if found.output is not None:
         target = folder / found.output
-        check_output(target, data)
+        check_output(target, data, *([unlabelled] if unlabelled else []))
     columns = Columns(**found.columns.model_dump())
-    return Job(found.tenant, found.adapter, data, found.backbone, target, columns, found.recipe)
+    return Job(
+        *(found.tenant, found.adapter, data, found.backbone, target, columns, found.recipe),
+        unlabelled,
+    )
+
+
+def _existing(folder: Path, field: str, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"{field}: there is no file {path}")
+    return path
 
 
 def _parse(line: bytes) -> JobLine:

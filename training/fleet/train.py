@@ -115,7 +115,7 @@ class _Fleet:
         progress = self._lent.stage("rows")
         for number, job in enumerate(self._jobs):
             try:
-                lesson = read_lesson(job.data, job.columns, job.recipe)
+                lesson = read_lesson(job.data, job.columns, job.recipe, job.unlabelled)
                 inputs = _inputs(job, lesson, self._backbone(job.backbone).digest)
             except (HeadstockError, BackboneError) as error:
                 self._note(number, _failed(job, str(error)))
@@ -235,6 +235,7 @@ def _inputs(job: Job, lesson: Lesson, digest: str) -> str:
         "recipe": job.recipe.model_dump(mode="json"),
         "columns": asdict(job.columns),
         "rows": lesson.rows.fingerprint,
+        "unlabelled": lesson.teaching.unlabelled.fingerprint,
         "backbone": digest,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,57 @@
+"""What of a file of texts may teach."""
+
+from pathlib import Path
+
+import pytest
+
+from training.data import unlabelled
+from training.data.unlabelled import read_unlabelled
+from training.errors import InvalidData
+
+
+def write(folder: Path, *texts: str) -> Path:
+    path = folder / "more.csv"
+    path.write_text("\n".join(["text,label", *(f'"{text}",' for text in texts)]))
+    return path
+
+
+def test_texts_that_differ_in_no_word_stand_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "Where is it?", "where is it", "I paid twice")
+    found = read_unlabelled(path, "text", [], [], 0)
+    assert found.texts == ("Where is it?", "I paid twice")
+    assert found.notes == ()
+
+
+def test_neither_training_nor_test_rows_are_among_them(tmp_path: Path) -> None:
+    path = write(tmp_path, "a training row", "A TEST ROW!", "another one")
+    found = read_unlabelled(path, "text", ["A training row."], ["a test row"], 0)
+    assert found.texts == ("another one",)
+    assert found.notes == ("unlabelled texts that are test rows too, and were left out: 1",)
+
+
+def test_nothing_new_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match="neither a training nor a test row"):
+        read_unlabelled(write(tmp_path, "one"), "text", ["one"], [], 0)
+
+
+def test_a_missing_column_and_an_empty_cell_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match="no column 'question'"):
+        read_unlabelled(write(tmp_path, "one"), "question", [], [], 0)
+    with pytest.raises(InvalidData, match="text is empty in line 3"):
+        read_unlabelled(write(tmp_path, "one", " "), "text", [], [], 0)
+
+
+def test_of_too_many_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unlabelled, "MOST_TEXTS", 5)
+    path = write(tmp_path, *(f"text {number}" for number in range(20)))
+    found = read_unlabelled(path, "text", [], [], 0)
+    assert len(found.texts) == 5
+    assert found.texts == read_unlabelled(path, "text", [], [], 0).texts
+    assert found.texts != read_unlabelled(path, "text", [], [], 1).texts
+    assert found.notes == ("of 20 unlabelled texts 5 were drawn",)
+
+
+def test_the_fingerprint_is_of_all_texts(tmp_path: Path) -> None:
+    one = read_unlabelled(write(tmp_path, "a", "b"), "text", [], [], 0).fingerprint
+    assert one != read_unlabelled(write(tmp_path, "ab"), "text", [], [], 0).fingerprint
+    assert one == read_unlabelled(write(tmp_path, "a", "b"), "text", ["c"], [], 1).fingerprint
