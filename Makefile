@@ -5,8 +5,9 @@ DATA ?=
 # One part of the benchmarks alone: banking77, training, tenants, fleet or engine.
 ONLY ?=
 BIN := .venv/bin
-# Tests that start no server and mind no time: side by side, the others one after the other.
-ALONE := tests/property/ tests/unit/
+# Tests of times too short to share the cores with others: after them, one by one.
+ALONE := $(addprefix tests/attacks/test_,registry_kill.py server_bodies.py server_requests.py) \
+	$(addprefix tests/integration/test_,kill.py load.py replicas.py)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -32,8 +33,9 @@ serve: setup ## Keep a server up with the sample tenants
 	@$(BIN)/headstock demo --serve
 
 test: check ## Lint, types and all tests
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile $(ALONE)
-	@$(BIN)/pytest $(filter-out $(ALONE),$(wildcard tests/*/))
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder \
+		$(addprefix --ignore=,$(ALONE))
+	@$(BIN)/pytest $(ALONE)
 
 check: setup ## Lint and types alone
 	@$(BIN)/ruff check .

@@ -8,15 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.common import INT8, Bench, Figure, bench, folder_of, headstock
+from benchmarks.served import ADAPTER, TENANT, same_answers
 from headstock.commands.common import settings
 from headstock.demo import BACKBONE
 
 ROWS_A_REQUEST = (1, 7, 64)
-_CLIENTS = 4
 
 
 def measure(data: Path) -> list[Figure]:
@@ -34,8 +33,8 @@ def measure(data: Path) -> list[Figure]:
         with data.open(newline="") as file:
             texts = [row["text"] for row in csv.DictReader(file) if row["split"] == "test"]
         with bench() as running:
-            running.client.create_tenant("bank")
-            running.client.push(adapter, "bank", "intents", activate=True)
+            running.client.create_tenant(TENANT)
+            running.client.push(adapter, TENANT, ADAPTER, activate=True)
             served = [_serve(running, texts, expected, size) for size in ROWS_A_REQUEST]
     measured = trained["measured"]
     accuracy, tfidf = measured["adapter"]["accuracy"], measured["baselines"]["tfidf"]["accuracy"]
@@ -77,23 +76,8 @@ def _train_seconds(data: Path, adapter: Path, home: Path) -> float:
 def _serve(
     running: Bench, texts: Sequence[str], expected: Sequence[dict[str, object]], size: int
 ) -> Figure:
-    """All texts in requests of `size`, several clients at once; how many rows are the same."""
-    requests = [texts[start : start + size] for start in range(0, len(texts), size)]
-
-    def send(inputs: Sequence[str]) -> list[dict[str, object]]:
-        predictions: list[dict[str, object]] = running.client.predict("bank", "intents", inputs)[
-            "predictions"
-        ]
-        return predictions
-
-    started = time.perf_counter()
-    with ThreadPoolExecutor(_CLIENTS) as pool:
-        answers = [answer for part in pool.map(send, requests) for answer in part]
-    seconds = time.perf_counter() - started
-    same = sum(
-        (answer["label"], answer["score"]) == (row["label"], row["score"])
-        for answer, row in zip(answers, expected, strict=True)
-    )
+    """All texts in requests of `size`; how many rows are the same."""
+    same, seconds = same_answers(running, texts, expected, size)
     return Figure(
         f"rows served with the bits of `headstock evaluate`, requests of {size}",
         f"{same:,} of {len(texts):,} ({len(texts) / seconds:.0f} rows/s)",

@@ -11,6 +11,10 @@ from training.errors import TrainingError
 MAX_STEPS = 200  # records of steps in a phase: a curve's width, whatever the training's length
 _MAX_BYTES = 64 * 2**20  # a file of curves has a few hundred records
 _LARGEST = 1e100  # what is beyond is no loss, and overflows where it is drawn
+_WHERE = (
+    "a training with --lora writes curves into its run folder, beside its output or where --run "
+    "says"
+)
 _PHASES = ("probe", "final")  # in the order in which they are trained
 
 
@@ -134,14 +138,13 @@ def read_phases(path: Path) -> list[Phase]:
     Raises:
         TrainingError: there is none, or no record in any.
     """
+    if not path.exists():
+        raise TrainingError(f"there is no {path}; {_WHERE}")
     files = sorted(path.glob("*.jsonl"), key=_phase_order) if path.is_dir() else [path]
     phases = [_phase(file) for file in files]
     phases = [phase for phase in phases if phase.epochs or phase.steps]
     if not phases:
-        raise TrainingError(
-            f"{path} holds no curves (yet); a training with --lora writes them into its run "
-            "folder, beside its output or where --run says"
-        )
+        raise TrainingError(f"{path} holds no curves (yet); {_WHERE}")
     return phases
 
 

@@ -112,5 +112,10 @@ def make_recipe(settings: Mapping[str, Any], changes: Sequence[str] = ()) -> Rec
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = LoraRecipe if first["loc"][0] == "lora" else Recipe
+            raise InvalidRecipe(
+                f"there is no setting {where}; known are: {', '.join(known.model_fields)}"
+            ) from error
         reason = first["msg"].removeprefix("Value error, ")
         raise InvalidRecipe(f"{where}: {reason}" if where else reason) from error

@@ -135,15 +135,15 @@ def check_takes_unlabelled(recipe: Recipe) -> None:
     """Refuse a recipe that unlabelled texts say nothing to. Raises InvalidRecipe."""
     reason = None
     if recipe.task != "classification":
-        reason = f"{recipe.task} has no single class a text that could be guessed"
+        reason = f"not with {recipe.task}: no text has a single label there that could be guessed"
     elif not METHODS[recipe.method].WEIGHTED:
-        reason = f"a {recipe.method} head stores rows, and guesses are none"
+        reason = f"not with a {recipe.method} head, which stores labelled rows; use another head"
     elif recipe.mix:
-        reason = "a mix of layers is learned of labelled rows; leave out mix"
+        reason = "not with a mix of layers, which is learned of labelled rows; leave out mix"
     elif recipe.augment != "none":
-        reason = "changed copies of rows would be judged with guesses together; use augment=none"
+        reason = "not with changed copies of rows too; use augment=none"
     if reason is not None:
-        raise InvalidRecipe(f"unlabelled texts: {reason}")
+        raise InvalidRecipe(f"unlabelled texts go {reason}")
 
 
 def vectors_of(encoded: Encoded) -> NDArray[np.float32] | None:

@@ -116,8 +116,8 @@ def train(
     unlabelled: Annotated[
         Path | None,
         typer.Option(
-            help="More texts of the same kind, without labels, in a column named as DATA's; they "
-            "teach where that clearly helps.",
+            help="More texts of the same labels, which it lacks, in a column named as DATA's; they "
+            "teach where that clearly helps. For classification, with any --head but knn.",
             metavar="FILE",
         ),
     ] = None,
@@ -194,6 +194,9 @@ def train(
     }
     recipe = make_recipe({**given, "lora": {} if lora else None}, change or ())
     columns = Columns(text_column, label_column, split_column, train_split, test_split)
+    if tune is None:
+        check_usage(context, ("budget",), "is for --tune, and there is none")
+    check_lora(lora, tune, change or ())
     ambition = make_ambition(tune, budget, mlflow)
     if ambition is not None and peft is not None:
         raise InvalidRecipe("--tune looks for LoRA itself, and --peft takes one as it is")
@@ -216,6 +219,17 @@ def train(
     if tuned is not None:
         warnings = (*tuned.notes, *warnings, *log(tuned, output, result.manifest.measured))
     show_trained(output, result, warnings, tuned, json)
+
+
+def check_lora(lora: bool, tune: str | None, changes: Sequence[str]) -> None:
+    """Refuse settings of LoRA where none is trained. Raises InvalidRecipe."""
+    from training.errors import InvalidRecipe
+
+    named = [change.partition("=")[0] for change in changes if change.startswith("lora.")]
+    if tune == "heads" and (lora or named):
+        raise InvalidRecipe("--tune heads leaves LoRA out, and it is asked for; use --tune auto")
+    if named and not lora and tune is None:
+        raise InvalidRecipe(f"{named[0]} is a setting of --lora, and there is none; give --lora")
 
 
 def show_trained(

@@ -93,7 +93,7 @@ def read_table(path: Path) -> Table:
     """The cells of a CSV, TSV, JSON Lines or Parquet file; raises InvalidData."""
     table = _READERS[_suffix(path)](path)
     if not table.numbers:
-        raise InvalidData(f"{path} has a header and no rows. Add labelled rows.")
+        raise InvalidData(f"{path} has a header and no rows. Add rows.")
     return table
 
 
@@ -124,7 +124,7 @@ def _suffix(path: Path) -> str:
         known = ", ".join(_READERS)
         raise InvalidData(f"{path} ends in {suffix or 'no suffix'!r}. Known are {known}.")
     if size == 0:
-        raise InvalidData(f"{path} is empty. Give it a header and labelled rows.")
+        raise InvalidData(f"{path} is empty. Give it a header and rows.")
     return suffix
 
 
@@ -148,7 +148,7 @@ def _read_text(path: Path) -> str:
             f"{'UTF-16' if marked else 'UTF-8'}. Save the file as UTF-8."
         ) from error
     if not text.strip():
-        raise InvalidData(f"{path} is empty. Give it a header and labelled rows.")
+        raise InvalidData(f"{path} is empty. Give it a header and rows.")
     return text
 
 

@@ -34,7 +34,14 @@ def read_unlabelled(
     A text of a test row would teach what it looks like to whoever is measured by it. Raises
     InvalidData.
     """
-    found = read_table(path).texts(column)
+    table = read_table(path)
+    if column not in table.columns:
+        there = ", ".join(map(repr, table.columns[:20]))
+        raise InvalidData(
+            f"{path}, the file of unlabelled texts, has no column {column!r}, in which labelled "
+            f"rows have their texts; it has {there}. Rename one of the two"
+        )
+    found = table.texts(column)
     digest = hashlib.sha256()
     for text in found:
         content = text.encode("utf-8", "surrogatepass")

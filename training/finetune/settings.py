@@ -18,7 +18,8 @@ class LoraRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: Annotated[
-        int, Field(ge=1, le=MAX_RANK, description="Rank of the added products; its bytes grow.")
+        int,
+        Field(ge=1, le=MAX_RANK, description="Rank of the added products; files grow with it."),
     ] = 8
     alpha: Annotated[
         float, Field(gt=0, le=1024, description="What is added counts alpha / rank times.")
@@ -47,7 +48,9 @@ class LoraRecipe(BaseModel):
         float,
         Field(gt=0, le=1, description="Peak learning rate of the head that LoRA learns with."),
     ] = 2e-3
-    warmup: Annotated[float, Field(ge=0, lt=1, description="Share of the steps.")] = 0.1
+    warmup: Annotated[
+        float, Field(ge=0, lt=1, description="Share of steps in which rates rise.")
+    ] = 0.1
     weight_decay: Annotated[float, Field(ge=0, le=1, description="AdamW's.")] = 0.01
     smoothing: Annotated[float, Field(ge=0, lt=1, description="Label smoothing.")] = 0.05
     clip: Annotated[float, Field(gt=0, description="Largest norm of a step's gradient.")] = 1.0

@@ -38,6 +38,55 @@ def test_rows_of_several_labels_to_an_adapter_and_its_answers(
     assert "a logistic head cannot do regression" in err
 
 
+def test_texts_without_labels(
+    home: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_tiny_backbone(home / "backbones")
+    (tmp_path / "more.csv").write_text("text\nuoiea7\n345123\naaeeii\n")
+    train = ("train", str(data), "--backbone", "tiny", "--output", "a.safetensors")
+    code, out, err = run(monkeypatch, capsys, *train, "--unlabelled", "more.csv", "--json")
+    assert code == 0, err
+    assert json.loads(out)["manifest"]["training"]["settings"]["unlabelled_texts"] == 3
+    for options, said in (
+        (("--unlabelled", "none.csv"), "none.csv"),
+        (("--unlabelled", "more.csv", "--tune", "heads"), "give --unlabelled without it"),
+        (("--unlabelled", "more.csv", "--output", "more.csv"), "is the input itself"),
+        (("--unlabelled", "more.csv", "--text-column", "q"), "no column 'q'"),
+        (("--unlabelled", "more.csv", "--head", "knn"), "which stores labelled rows"),
+    ):
+        code, _, err = run(monkeypatch, capsys, *train, *options)
+        assert code in (1, 2)
+        assert said in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--set", "lora.rank=4"), "lora.rank is a setting of --lora"),
+        (("--set", "lora.rank=4", "--tune", "heads"), "--tune heads leaves LoRA out"),
+        (("--lora", "--tune", "heads"), "--tune heads leaves LoRA out"),
+        (("--budget", "30"), "--budget"),
+        (("--set", "nope=1"), "there is no setting nope; known are: task, head,"),
+        (("--lora", "--set", "lora.nope=1"), "there is no setting lora.nope; known are: rank,"),
+    ],
+)
+def test_settings_that_would_say_nothing(
+    options: tuple[str, ...],
+    said: str,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train = ("train", str(data), "--backbone", "tiny", "--output", "a.safetensors")
+    code, _, err = run(monkeypatch, capsys, *train, *options)
+    assert code in (1, 2)
+    assert said in " ".join(err.split())
+
+
 BAD_ROWS = {
     "missing column": (b"sentence,label\na,b\n", "text"),
     "one class only": (b"text,label\na,x\nb,x\nc,x\n", "x"),

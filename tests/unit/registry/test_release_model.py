@@ -28,7 +28,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield registry
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=STEPS)
 def test_release_is_a_stack(shared: Registry, steps: list[int | str]) -> None:
     adapter = f"a{next(ADAPTERS)}"

@@ -35,7 +35,7 @@ def test_nothing_new_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_column_and_an_empty_cell_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match="no column 'question'"):
+    with pytest.raises(InvalidData, match="unlabelled texts, has no column 'question'"):
         read_unlabelled(write(tmp_path, "one"), "question", [], [], 0)
     with pytest.raises(InvalidData, match="text is empty in line 3"):
         read_unlabelled(write(tmp_path, "one", " "), "text", [], [], 0)

@@ -61,7 +61,7 @@ def test_lora_takes_what_the_graphs_take() -> None:
     assert set(space.free) == {"rank", "epochs", "rate", "sites", "layers", "contrastive"}
     assert choices(space, "sites") == ("query,value", "all")
     assert choices(space, "layers") == (None, 3)
-    fastest = LoraRecipe(sites="query,value", layers=3, epochs=5)
+    fastest = LoraRecipe(sites="query,value", layers=3, epochs=4)
     assert space.firsts == (fastest, LoraRecipe(sites="all"))
     narrow = lora_space(Recipe(task="tagging"), backbone(PAIR))
     assert set(narrow.free) == {"rank", "epochs", "rate", "layers"}
@@ -88,7 +88,7 @@ def test_proposals_follow_from_the_history_alone() -> None:
     assert tuple(first[:2]) == space.firsts
     assert len(set(first)) == 12
     assert {settings.rank for settings in first} == {4, 8, 16}
-    assert all(2e-4 <= settings.rate <= 2e-3 for settings in first)
+    assert all(3e-4 <= settings.rate <= 5e-3 for settings in first)
     assert walk(space, 12, seed=1)[2:] != first[2:]
 
 

@@ -41,6 +41,11 @@ def test_a_line_is_a_job_with_paths_beside_the_manifest(folder: Path) -> None:
     assert full.recipe == Recipe(names="no", seed=3)
 
 
+def test_texts_without_labels_lie_beside_the_manifest_too(folder: Path) -> None:
+    (found,) = read(folder, job(0, unlabelled="1.csv"))
+    assert found.unlabelled == folder / "1.csv"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -56,6 +61,9 @@ def test_a_line_is_a_job_with_paths_beside_the_manifest(folder: Path) -> None:
         (job(0, adapter=7), "adapter: Input should be a valid string"),
         (job(0, colour="red"), "colour: Extra inputs are not permitted"),
         (job(0, data="none.csv"), "data: there is no file"),
+        (job(0, unlabelled="none.csv"), "unlabelled: there is no file"),
+        (job(0, unlabelled="1.csv", recipe={"head": "knn"}), "which stores labelled rows"),
+        (job(0, unlabelled="1.csv", output="1.csv"), "is the input itself"),
         (job(0, data="nul\0.csv"), "data: there is no file"),
         (job(0, data="."), "data: there is no file"),
         (job(0, data=""), "data: String should have at least 1 character"),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss
@@ -20,7 +20,6 @@ def drawn(n: int, n_labels: int, seed: int = 0) -> tuple[NDArray[np.float64], Fl
     return scores, scores >= 0.4, generator.random((n, n_labels)) < scores
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 99))
 def test_values_are_scikit_learns(n: int, n_labels: int, seed: int) -> None:
     scores, answered, applies = drawn(n, n_labels, seed)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
@@ -19,7 +19,6 @@ def drawn(n: int, n_targets: int, seed: int = 0) -> tuple[Floats, Floats]:
     return (truth + generator.normal(0, 0.5, size=truth.shape)) * unit, truth * unit
 
 
-@settings(deadline=None)
 @given(st.integers(2, 40), st.integers(1, 4), st.integers(0, 99))
 def test_values_are_scikit_learns(n: int, n_targets: int, seed: int) -> None:
     values, truth = drawn(n, n_targets, seed)
