@@ -142,7 +142,8 @@ def probe_lora(
         problem, fold = make_problem(workshop, rows, examples), _fold(examples, held)
         own = judge_prototypes(tuned.prototypes, task, problem, fold)
         own_head = own.loss < fit.loss
-        fit = own if own_head else fit
+        if own_head:
+            fit, taught = own, taught.left_out()
     return Probe(lora, tuned.epochs, held, fit, taught, own_head, tuned.notes)
 
 
