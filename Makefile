@@ -2,7 +2,8 @@
 PYTHON ?= python3.11
 # Folder with the data sets of the benchmarks, which are not part of the project.
 DATA ?=
-# One part of the benchmarks alone: banking77, training, tenants, fleet or engine.
+# One part of the benchmarks alone: banking77, banking77-5, banking77-10, clinc150-5, clinc150-10,
+# sentiment, entities, tenants, fleet or engine.
 ONLY ?=
 BIN := .venv/bin
 # Tests of times too short to share the cores with others: after them, one by one.

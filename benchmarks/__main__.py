@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import banking77, engine, fleet, tenants, training
@@ -32,7 +33,10 @@ def _tenants(_: Path | None, __: bool) -> str:
 # By the name on the command line: the title of the section, and what fills it.
 PARTS: dict[str, tuple[str, Part]] = {
     "banking77": ("BANKING77", _banking77),
-    "training": ("Training on public data", training.measure),
+    **{
+        each.key: (f"Training: {each.name}", partial(training.measure, each))
+        for each in training.SETS
+    },
     "tenants": ("Many tenants", _tenants),
     "fleet": ("Many trainings", fleet.measure),
     "engine": ("The engine under load", engine.measure),
