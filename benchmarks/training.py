@@ -92,21 +92,22 @@ ENTITIES = _Set(
 
 SETS = (*FEW_SHOT, SENTIMENT, ENTITIES)
 
+SAID = (
+    f"Over seeds ({len(SEEDS)}, with LoRA {len(LORA_SEEDS)}) the mean, least and greatest; a "
+    "seed draws the folds and the rows that are held out, the rows themselves are given. "
+    "Seconds are the median of the whole command, features of texts that were seen before in "
+    "the cache. Texts without labels are those of the official training split, less what "
+    "stands in the test rows. Published: CPFT (Zhang et al. 2021), 125 million parameters, "
+    "tuned whole after pretraining on the unlabelled training texts of six such sets. Nothing "
+    "was chosen by test rows."
+)
+
 
 def measure(wanted: _Set, data: Path | None, quick: bool) -> str:
     """Few rows a label over seeds, in each way of training; all rows once, and served."""
     if wanted not in FEW_SHOT:
         return table(_once(wanted, data))
-    said = (
-        f"Over seeds ({len(SEEDS)}, with LoRA {len(LORA_SEEDS)}) the mean, least and greatest; a "
-        "seed draws the folds and the rows that are held out, the rows themselves are given. "
-        "Seconds are the median of the whole command, features of texts that were seen before in "
-        "the cache. Texts without labels are those of the official training split, less what "
-        "stands in the test rows. Published: CPFT (Zhang et al. 2021), 125 million parameters, "
-        "tuned whole after pretraining on the unlabelled training texts of six such sets. Nothing "
-        "was chosen by test rows."
-    )
-    return f"{said}\n\n{table(_over_seeds(wanted, data, quick))}"
+    return f"{SAID}\n\n{table(_over_seeds(wanted, data, quick))}"
 
 
 def _over_seeds(wanted: _Set, data: Path | None, quick: bool) -> list[Figure]:
