@@ -102,16 +102,9 @@ class Phase:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The first of the epochs that training thinks best (`training.finetune.monitor.rank`)."""
+        """The first epoch with the least validation loss, as training chooses it."""
         known = [each for each in self.epochs if _is_number(each.get("validation_loss"))]
-
-        def rank(each: dict[str, Any]) -> tuple[float, float]:
-            right, loss = each.get("validation_metric"), float(each["validation_loss"])
-            if each.get("metric") == "accuracy" and _is_number(right):
-                return -right, loss
-            return loss, 0.0
-
-        return min(known, key=rank, default=None)
+        return min(known, key=lambda each: float(each["validation_loss"]), default=None)
 
 
 def read_curves(path: Path) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,7 @@ from training.tasks import TASKS
 # From the fastest to fit to the slowest: what a short budget leaves out comes last.
 _ORDER: tuple[MethodName, ...] = ("centroid", "ridge", "knn", "logistic", "mlp")
 RANKS = (4, 8, 16)
-EPOCHS = (4, 8, 16)
+EPOCHS = (5, 10, 20)
 RATES = (3e-4, 5e-3)
 MAX_CONTRASTIVE = 3
 _STARTUP_TRIALS = 5  # of random settings, before earlier trials say where to look

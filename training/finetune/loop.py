@@ -16,7 +16,7 @@ from training.finetune.checkpoint import Checkpoint, State
 from training.finetune.learner import Learner
 from training.finetune.material import Material
 from training.finetune.model import Factors
-from training.finetune.monitor import Monitor, Seen, judge, rank, spread
+from training.finetune.monitor import Monitor, Seen, judge, spread
 from training.finetune.schedule import class_batches, shuffled_batches
 from training.finetune.settings import LoraRecipe
 from training.tasks import Task
@@ -47,7 +47,6 @@ class _Standing:
     step: int = 0
     best_epoch: int = 0
     best_loss: float = math.inf
-    best_rank: tuple[float, float] = (math.inf, math.inf)
     sum_loss: float = 0.0
     n_losses: int = 0
 
@@ -154,8 +153,8 @@ class LoraTraining:
         seen = self._judge()
         if seen is None:  # no rows to judge by: the last epoch is the best
             self._keep(epoch)
-        elif (found := rank(self._task.KIND, seen[1])) < now.best_rank:
-            now.best_loss, now.best_rank = seen[1].loss, found
+        elif seen[1].loss < now.best_loss:
+            now.best_loss = seen[1].loss
             self._keep(epoch)
         stage = self._stage(epoch)
         monitor.epoch(stage, epoch, now.step - 1, self._learner.rate, objective, seen)
@@ -194,9 +193,7 @@ class LoraTraining:
     def _restore(self, state: State | None) -> None:
         if state is None:
             return
-        now = _Standing(**state.numbers)
-        now.best_rank = (now.best_rank[0], now.best_rank[1])  # JSON has lists
-        self._now = now
+        self._now = _Standing(**state.numbers)
         parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "moment": {}}
         for name, tensor in state.tensors.items():
             part, _, of = name.partition("/")

@@ -23,15 +23,6 @@ class Seen:
     metric: float
 
 
-def rank(kind: Kind, seen: Seen) -> tuple[float, float]:
-    """Less is better: of classes the most right, then the least loss; of all else the least loss.
-
-    LoRA of few rows is sure of its mistakes long before it makes more of them, and how sure it may
-    be is settled afterwards. As `training.curves.Phase.best` reads it off the records.
-    """
-    return (-seen.metric, seen.loss) if kind == CLASS else (seen.loss, 0.0)
-
-
 def judge(task: Task[Any], raw: Floats, y: NDArray[Any], temperature: float) -> Seen:
     """Of raw outputs [m, C] of vectors with encoded targets y."""
     loss = float(task.losses(raw, y, temperature).mean())

@@ -37,7 +37,7 @@ class LoraRecipe(BaseModel):
         int | None,
         Field(ge=1, description="Only the last so many layers; earlier ones stay frozen."),
     ] = None
-    epochs: Annotated[int, Field(ge=1, le=1000, description="Passes over the rows, at most.")] = 8
+    epochs: Annotated[int, Field(ge=1, le=1000, description="Passes over the rows, at most.")] = 10
     contrastive: Annotated[
         int,
         Field(ge=0, le=1000, description="Epochs of supervised contrastive learning before."),
@@ -60,7 +60,7 @@ class LoraRecipe(BaseModel):
     ] = 0.2
     patience: Annotated[
         int, Field(ge=1, description="Epochs without a gain on these before it stops.")
-    ] = 4
+    ] = 3
     device: Annotated[
         Device, Field(description="`cpu`, `cuda` (with mixed precision), or `auto`.")
     ] = "auto"

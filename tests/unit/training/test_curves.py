@@ -1,6 +1,5 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,16 +32,6 @@ def test_the_best_epoch_is_the_first_of_the_least_validation_loss(tmp_path: Path
     assert phase.best["epoch"] == 2
     assert phase.points("epoch", "validation_loss") == [(1, 0.9), (2, 0.4), (3, 0.6), (4, 0.4)]
     assert [place for place, _ in phase.points("step", "rate")] == [0, 1, 2, 3]
-
-
-def test_of_classes_the_best_epoch_is_the_first_of_the_most_right(tmp_path: Path) -> None:
-    for number, (right, loss) in enumerate([(0.7, 0.2), (0.8, 0.9), (0.8, 0.5), (0.8, 0.5)]):
-        judged = {"validation_metric": right, "validation_loss": loss}
-        record: Any = {"kind": "epoch", "epoch": number + 1, "metric": "accuracy", **judged}
-        Curves(tmp_path / "probe.jsonl").add(record)
-    (phase,) = read_phases(tmp_path)
-    assert phase.best is not None
-    assert phase.best["epoch"] == 3
 
 
 def test_what_is_not_finite_is_written_as_null(tmp_path: Path) -> None:
