@@ -8,7 +8,7 @@ ONLY ?=
 BIN := .venv/bin
 # Tests of times too short to share the cores with others: after them, one by one.
 ALONE := $(addprefix tests/attacks/test_,registry_kill.py server_bodies.py server_requests.py) \
-	$(addprefix tests/integration/test_,kill.py load.py replicas.py)
+	$(addprefix tests/integration/test_,load.py replicas.py)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -24,7 +24,8 @@ setup: .venv/.ready ## Make .venv with everything: serving, training, demo, deve
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 		|| { echo "Headstock needs Python 3.11; call it with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[train,demo,plots,dev]'
+	@$(BIN)/pip install --quiet --no-compile --progress-bar on -c constraints.txt \
+		-e '.[train,demo,plots,dev]'
 	@touch $@
 
 demo: setup ## Two tenants on one backbone, from sample data to a hot swap, in three minutes

@@ -14,12 +14,13 @@ import numpy as np
 
 from adapters.adapter import build_adapter
 from headstock.commands.serve import command
-from tests.integration.server import ADMIN_KEY, Server, make_home, predict
+from tests.integration.server import ADMIN_KEY, Server, make_home, predict, wait_until
 from tests.support import make_manifest, make_tensors
 from tests.tiny import WIDTH
 
 SERVERS = 2  # at once: most of the time goes into starting them
-ROUNDS = 8  # each
+ROUNDS = 4  # each
+MOST_ANSWERED = 3  # before a kill
 FILES = 8
 ADAPTERS = "/v1/tenants/acme/adapters"
 
@@ -56,7 +57,9 @@ def kill_again_and_again(folder: Path) -> Seen:
             adapter = f"intents-{turn}"
             uploads = Uploads(server, adapter, files)
             uploads.start()
-            time.sleep(chance.uniform(0, 0.4))
+            # A moment of an upload that counts in uploads, so that no machine is too slow for it.
+            uploads.wait(chance.randrange(MOST_ANSWERED + 1))
+            time.sleep(chance.uniform(0, uploads.seconds))
             server.kill()
             uploads.join(15)
             assert not uploads.is_alive()
@@ -77,11 +80,18 @@ class Uploads(threading.Thread):
         self._path = f"{ADAPTERS}/{adapter}/versions"
         self._files = files
         self.answered: list[str] = []
+        self.seconds = 0.1  # that the last one took
         self.broken = False
+
+    def wait(self, answered: int) -> None:
+        """Until so many are answered."""
+        what = f"{answered} uploads answered"
+        wait_until(lambda: len(self.answered) >= answered or not self.is_alive(), 30, what)
 
     def run(self) -> None:
         with self._server.http(ADMIN_KEY) as http:
             for content in self._files:
+                started = time.monotonic()
                 try:
                     answer = http.post(self._path, params={"activate": "true"}, content=content)
                 except httpx.ConnectError:
@@ -90,6 +100,7 @@ class Uploads(threading.Thread):
                     self.broken = True
                     return
                 assert answer.status_code == 201, answer.text
+                self.seconds = time.monotonic() - started
                 self.answered.append(answer.json()["digest"])
 
 

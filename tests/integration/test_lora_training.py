@@ -1,5 +1,6 @@
 """LoRA trained in torch for the graph that serves: the same numbers, stops, interruptions."""
 
+import functools
 import json
 import os
 import signal
@@ -79,8 +80,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Classes by the order of two words, which the mean of frozen random features shows dimly."""
     random = np.random.default_rng(1)
     fillers = ("where", "is", "my", "the", "a")
@@ -92,7 +93,7 @@ def data(tmp_path: Path) -> Path:
         words[early], words[late] = pair
         split = "test" if number >= 80 else "train"
         lines.append(f"{' '.join(words)},{pair[0]} first,{split}")
-    path = tmp_path / "rows.csv"
+    path = tmp_path_factory.mktemp("data") / "rows.csv"
     path.write_text("\n".join(lines))
     return path
 
@@ -264,12 +265,28 @@ def test_lora_that_does_not_help_is_left_out(
     assert any("LoRA did not lower the loss" in warning for warning in trained.warnings)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(
+    data: Path, backbone: Backbone, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[bool], tuple[str, Path]]:
+    """The digest and the folder of a training by whether the model's own dropout is on."""
+
+    @functools.cache
+    def make(model_dropout: bool) -> tuple[str, Path]:
+        folder = tmp_path_factory.mktemp("whole")
+        asked = recipe(model_dropout=model_dropout)
+        return train(data, backbone, weights, folder, asked).digest, folder
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("moment", "model_dropout"), [(3, False), (15, True), (47, False), (60, True), (95, False)]
 )
 def test_an_interrupted_training_ends_with_the_same_file(
     moment: int,
     model_dropout: bool,
+    undisturbed: Callable[[bool], tuple[str, Path]],
     data: Path,
     backbone: Backbone,
     weights: Path,
@@ -278,7 +295,7 @@ def test_an_interrupted_training_ends_with_the_same_file(
 ) -> None:
     asked = recipe(model_dropout=model_dropout)
     monkeypatch.setattr("training.finetune.loop._SAVE_EVERY_S", 0.0)
-    whole = train(data, backbone, weights, tmp_path / "whole", asked)
+    digest, whole = undisturbed(model_dropout)
     steps = 0
 
     def interrupting(_: str) -> Progress:
@@ -293,11 +310,11 @@ def test_an_interrupted_training_ends_with_the_same_file(
     with pytest.raises(KeyboardInterrupt):
         train(data, backbone, weights, tmp_path / "cut", asked, stage=interrupting)
     resumed = train(data, backbone, weights, tmp_path / "cut", asked, resume=True)
-    assert resumed.digest == whole.digest
+    assert resumed.digest == digest
     for phase in ("probe", "final"):
         records = [
-            [{**each, "seconds": None} for each in read_curves(tmp_path / run / f"{phase}.jsonl")]
-            for run in ("whole", "cut")
+            [{**each, "seconds": None} for each in read_curves(run / f"{phase}.jsonl")]
+            for run in (whole, tmp_path / "cut")
         ]
         assert records[0] == records[1]
         assert len(records[0]) > 10
@@ -377,7 +394,7 @@ def test_other_weights_than_the_backbones_are_refused(
 def test_a_killed_training_is_resumed_to_the_same_file(
     data: Path, home: Path, weights: Path, tmp_path: Path
 ) -> None:
-    """kill -9 at several moments of the command itself."""
+    """kill -9 of the command itself; interruptions at other moments are above."""
 
     def command(name: str, *more: str) -> list[str]:
         settings = [f"lora.{key}={value}" for key, value in SETTINGS.items()]
@@ -391,20 +408,17 @@ def test_a_killed_training_is_resumed_to_the_same_file(
 
     environment = {**os.environ, "HEADSTOCK_HOME": str(home), "OMP_NUM_THREADS": "1"}
     subprocess.run(command("whole.safetensors"), env=environment, check=True, capture_output=True)
-    resume: tuple[str, ...] = ()
-    for lines in (9, 40):  # of curves, when the blow falls
-        process = subprocess.Popen(
-            command("cut.safetensors", *resume), env=environment, stderr=subprocess.DEVNULL
-        )
-        curves = tmp_path / "cut.run" / "probe.jsonl"
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until:
-            if curves.exists() and len(curves.read_text().splitlines()) >= lines:
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.01)
-        assert process.wait() == -signal.SIGKILL
-        resume = ("--resume",)
+    process = subprocess.Popen(
+        command("cut.safetensors"), env=environment, stderr=subprocess.DEVNULL
+    )
+    curves = tmp_path / "cut.run" / "probe.jsonl"
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until:
+        if curves.exists() and len(curves.read_text().splitlines()) >= 20:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    assert process.wait() == -signal.SIGKILL
     subprocess.run(
         command("cut.safetensors", "--resume"), env=environment, check=True, capture_output=True
     )

@@ -38,6 +38,22 @@ def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return added.backbone
 
 
+def test_what_is_there_is_not_made_again(backbone: Backbone) -> None:
+    root, steps = backbone._folder.parent, list[str]()
+    found = sources.resolve(sources.DEFAULT_ID, None)
+    build = Build(backbone.manifest.precision)
+
+    def again(build: Build, replace: bool = False) -> str:
+        work = (found.path, found.source, root, "minilm", steps.append)
+        return add.add_from_folder(*work, replace, build).backbone.digest
+
+    assert again(build) == backbone.digest
+    assert steps == []
+    with pytest.raises(BackboneError, match="another backbone"):
+        again(build._replace(lora=["none"]))
+    assert "exporting to ONNX" in steps
+
+
 def merged(folder: Path, weights: Mapping[str, Factors]) -> Encoder:
     """The model in torch, with the LoRA added to its weights."""
     import torch

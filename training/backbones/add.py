@@ -22,7 +22,7 @@ from backbone.surgery.features import (
     strip_provenance,
 )
 from backbone.surgery.sites import find_sites
-from training.backbones.packing import DEFAULT, Added, Build, Draft, pack
+from training.backbones.packing import DEFAULT, Added, Build, Draft, find_made, pack
 
 Say = Callable[[str], None]
 TOLERANCE = 1e-4  # largest difference to torch that an export may have
@@ -48,12 +48,16 @@ def add_from_folder(
 ) -> Added:
     """Export a Hugging Face folder, check it against torch, and keep it under `root`/`name`.
 
+    What is there already is not made again, except with `replace`.
+
     Raises:
         BackboneExists: another has that name, and `replace` is not given.
         BackboneError: the model cannot be used.
     """
     if not replace:
         check_name_free(root, name, source, build.precision)
+        if made := find_made(root, name, source, build):
+            return Added(made, None)
     say("loading torch and the model")
     from training.backbones import (
         export,  # torch is slow to import: only once the source is known good

@@ -1,5 +1,6 @@
 """A graph with its sites to a backbone folder: precision, LoRA graphs, shared weights, proofs."""
 
+import contextlib
 import copy
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import onnx
 
+from backbone.errors import BackboneError
 from backbone.manifest import (
     MODEL_FILE,
     TOKENIZER_FILE,
@@ -21,7 +23,7 @@ from backbone.manifest import (
     Source,
     TextPreprocessing,
 )
-from backbone.package import write_backbone
+from backbone.package import load_backbone, peek_manifest, write_backbone
 from backbone.runtime import Backbone
 from backbone.stability import check_lora_stability, check_row_stability
 from backbone.surgery.lora import add_lora
@@ -62,6 +64,25 @@ class Draft:
     tokenizer: Path
     settings: TextPreprocessing
     source: Source
+
+
+def find_made(root: Path, name: str, source: Source, build: Build) -> Backbone | None:
+    """The backbone `root`/`name` where it is whole, and what `build` makes of this very source.
+
+    Only a revision on the hub names all that a backbone is made of; of a folder its weights alone
+    are known.
+    """
+    there = peek_manifest(root / name)
+    if there is None or source.revision is None:
+        return None
+    made = (there.source, there.precision, "layers" in there.features)
+    graphs = tuple(graph.sites for graph in there.lora)
+    if made != (source, build.precision, build.layers):
+        return None
+    with contextlib.suppress(BackboneError):
+        if graphs == choose_graphs(tuple(there.sites), build.lora):
+            return load_backbone(root / name)
+    return None
 
 
 def pack(

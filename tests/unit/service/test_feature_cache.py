@@ -247,7 +247,6 @@ def test_the_bytes_are_those_that_it_takes(
     n_rows: int, scope: Callable[[int], str | None], shape: tuple[int, int], limit: int
 ) -> None:
     cache = Watched(limit)
-    gc.collect()
     tracemalloc.start()
     try:
         fill(cache, n_rows, scope, shape)

@@ -1,0 +1,42 @@
+"""What the tests of the real parts share: each encoder is exported once in a run of the tests."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+
+import onnx
+import pytest
+
+from training.backbones import export
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The exporter itself, asked once for the same weights: tracing takes it 4 s a layer."""
+    base = tmp_path_factory.getbasetemp()
+    # Processes that run tests side by side have folders of their own in one.
+    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    kept.mkdir(exist_ok=True)
+    export_tokens = export.export_tokens
+
+    def export_once(encoder: export.Encoder, inner: Sequence[str] = ()) -> onnx.ModelProto:
+        file = kept / f"{_digest(encoder, inner)}.onnx"
+        if not file.exists():
+            model = export_tokens(encoder, inner)
+            written = kept / f"{file.name}.{os.getpid()}"
+            written.write_bytes(model.SerializeToString())
+            written.rename(file)
+        return onnx.load_model_from_string(file.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "export_tokens", export_once)
+        yield
+
+
+def _digest(encoder: export.Encoder, inner: Sequence[str]) -> str:
+    """All that a graph is made of."""
+    model = encoder.model.encoder
+    digest = hashlib.sha256(repr((model.config.to_json_string(), *inner)).encode())
+    for name, weights in sorted(model.state_dict().items()):
+        digest.update(name.encode() + weights.numpy().tobytes())
+    return digest.hexdigest()
