@@ -24,6 +24,7 @@ setup: .venv/.ready ## Make .venv with everything: serving, training, demo, deve
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 		|| { echo "Headstock needs Python 3.11; call it with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet 'pip==26.3' # resolves and unpacks in half the time of 3.11's own
 	@$(BIN)/pip install --quiet --no-compile --progress-bar on -c constraints.txt \
 		-e '.[train,demo,plots,dev]'
 	@touch $@
@@ -42,7 +43,7 @@ test: check ## Lint, types and all tests
 check: setup ## Lint and types alone
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers 2
 
 bench: setup ## Measure what the README states; make bench DATA=FOLDER [ONLY=PART], banking77/tidy.csv in it
 	@$(BIN)/python -m benchmarks $(DATA) $(if $(ONLY),--only $(ONLY))

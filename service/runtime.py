@@ -4,12 +4,12 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Self
 
 from adapters.registry import Registry
-from backbone import BackboneNotFound, find_backbone, list_backbones, load_backbone
+from backbone import load_backbone
 from service.access import Keyring
+from service.backbones import backbone_folders
 from service.control import Control
 from service.directory import Directory
 from service.engine import Engine, EngineLimits, FeatureCache, Plan, ResidentAdapters, Tuned, tune
@@ -95,22 +95,6 @@ class Runtime:
         await self.control.stop()
         await self.follower.stop()
         self.registry.close()
-
-
-def backbone_folders(settings: Settings) -> list[Path]:
-    """The folders of the settings' backbones; of all that were added where none are named.
-
-    Raises:
-        BackboneNotFound: one is missing, or there is none at all.
-    """
-    root = settings.backbones_folder
-    names = settings.backbones or tuple(manifest.name for manifest in list_backbones(root))
-    if not names:
-        raise BackboneNotFound(
-            f"no backbone under {root}; add one with: headstock backbone add "
-            "sentence-transformers/all-MiniLM-L6-v2 --name minilm"
-        )
-    return [find_backbone(root, name) for name in dict.fromkeys(names)]
 
 
 def tune_backbones(settings: Settings) -> list[Tuned]:

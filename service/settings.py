@@ -6,8 +6,6 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from adapters.registry import sqlite_path
-
 MIN_ADMIN_KEY_CHARS = 32
 
 
@@ -99,6 +97,8 @@ class Settings(BaseSettings):
         Raises:
             InvalidInput: not the URL of an SQLite file.
         """
-        given = self.database_url
-        path = self.home.absolute() / "registry.sqlite" if given is None else sqlite_path(given)
-        return f"sqlite:///{path}"
+        if self.database_url is None:
+            return f"sqlite:///{self.home.absolute() / 'registry.sqlite'}"
+        from adapters.registry import sqlite_path  # SQLAlchemy: most of a command's start
+
+        return f"sqlite:///{sqlite_path(self.database_url)}"

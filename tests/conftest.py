@@ -2,6 +2,7 @@
 
 import gc
 
+import pytest
 from hypothesis import settings
 
 # Machines are shared: an example that took long says nothing of the code.
@@ -13,3 +14,13 @@ def pytest_collection_finish() -> None:
     """What was imported stays: collections that walk all of torch would be half of many a test."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def short_grid_of_nets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few settings of perceptrons to choose among, where not the choice is tested."""
+    from training.heads import mlp
+
+    monkeypatch.setattr(mlp, "WIDTHS", (64,))
+    monkeypatch.setattr(mlp, "DROPOUTS", (0.2,))
+    monkeypatch.setattr(mlp, "EPOCHS", (2, 10, 40, 100))

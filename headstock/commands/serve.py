@@ -56,7 +56,7 @@ def server_environment() -> dict[str, str]:
 
 def _check() -> None:
     """Say now, in one line, what the server would fail at later, in many."""
-    from service.runtime import backbone_folders
+    from service.backbones import backbone_folders
 
     current = settings()
     backbone_folders(current)

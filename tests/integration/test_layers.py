@@ -33,9 +33,8 @@ def add(folder: Path, root: Path, build: Build) -> Backbone:
     return add_from_folder(found.path, found.source, root, "small", lambda _: None, False, build)[0]
 
 
-@pytest.mark.parametrize("kind", ["bert", "mpnet"])
-def test_layers_are_exported_as_torch_computes_them(kind: str, tmp_path: Path) -> None:
-    folder = save_model(tmp_path / kind, kind)
+def test_layers_are_exported_as_torch_computes_them(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "mpnet", "mpnet")  # BERT has its turn below
     backbone = add(folder, tmp_path / "with", Build(layers=True))
     plain = add(folder, tmp_path / "without", Build())
     assert backbone.manifest.features["layers"].dims == ("n", 3, 16)

@@ -62,8 +62,8 @@ def write(path: Path, rows: list[tuple[str, str, str]]) -> Path:
     return path
 
 
-@pytest.fixture
-def two_words(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def two_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Classes by the order of two words, which the mean of frozen random features shows dimly."""
     random = np.random.default_rng(1)
     rows = []
@@ -73,7 +73,7 @@ def two_words(tmp_path: Path) -> Path:
         pair = ("order", "refund") if number % 2 else ("refund", "order")
         words[early], words[late] = pair
         rows.append((" ".join(words), f"{pair[0]} first", "test" if number >= 100 else "train"))
-    return write(tmp_path / "rows.csv", rows)
+    return write(tmp_path_factory.mktemp("data") / "rows.csv", rows)
 
 
 def letters(path: Path, test_label: int = 0) -> Path:
@@ -103,6 +103,7 @@ def tune(
     return tune_recipe(*work, base, stage, places, ambition, clock=lambda: 0.0)
 
 
+@pytest.mark.usefixtures("short_grid_of_nets")
 def test_heads_are_searched_where_lora_cannot_be(tiny: Backbone, tmp_path: Path) -> None:
     data = letters(tmp_path / "rows.csv")
     tuned = tune(data, tiny, Recipe(), Places(tmp_path / "run"))
@@ -144,6 +145,7 @@ def test_the_adapter_is_that_of_the_chosen_settings(tiny: Backbone, tmp_path: Pa
     assert same == plain.manifest
 
 
+@pytest.mark.usefixtures("short_grid_of_nets")
 def test_the_search_never_looks_at_test_rows(tiny: Backbone, tmp_path: Path) -> None:
     """Every test row has the other label, and no trial is changed by it."""
     data, other = letters(tmp_path / "rows.csv"), letters(tmp_path / "other.csv", test_label=1)
@@ -177,12 +179,28 @@ def test_lora_is_taken_where_held_out_rows_speak_for_it(
     assert (tmp_path / "run" / "trials.jsonl").exists()
 
 
+SEARCHED = make_recipe({"head": "centroid", "names": "no", "lora": {**LORA, "epochs": 8}})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    two_words: Path, small: Backbone, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Tuned, Path]:
+    """A search of five trials, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return tune(two_words, small, SEARCHED, Places(folder, weights=weights), trials=5), folder
+
+
 @pytest.mark.parametrize("moment", [2, 100, 200])
 def test_a_search_interrupted_in_a_lora_trial_ends_as_one_that_was_not(
-    moment: int, two_words: Path, small: Backbone, weights: Path, tmp_path: Path
+    moment: int,
+    undisturbed: tuple[Tuned, Path],
+    two_words: Path,
+    small: Backbone,
+    weights: Path,
+    tmp_path: Path,
 ) -> None:
-    base = make_recipe({"head": "centroid", "names": "no", "lora": {**LORA, "epochs": 8}})
-    whole = tune(two_words, small, base, Places(tmp_path / "whole", weights=weights), trials=5)
+    whole, folder = undisturbed
     told = 0
 
     def interrupting(_: str) -> Progress:
@@ -196,8 +214,8 @@ def test_a_search_interrupted_in_a_lora_trial_ends_as_one_that_was_not(
 
     places = Places(tmp_path / "cut", weights=weights)
     with pytest.raises(KeyboardInterrupt):
-        tune(two_words, small, base, places, 5, interrupting)
-    resumed = tune(two_words, small, base, replace(places, resume=True), 5)
+        tune(two_words, small, SEARCHED, places, 5, interrupting)
+    resumed = tune(two_words, small, SEARCHED, replace(places, resume=True), 5)
     assert resumed == whole
-    files = [tmp_path / name / "trials.jsonl" for name in ("whole", "cut")]
+    files = [each / "trials.jsonl" for each in (folder, tmp_path / "cut")]
     assert files[0].read_bytes() == files[1].read_bytes()

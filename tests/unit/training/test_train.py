@@ -74,6 +74,7 @@ def test_training_gives_a_sound_adapter(data: Path, backbone: Backbone, tmp_path
     assert adapter.manifest.measured.baselines["majority"]["accuracy"].value == 0.5
 
 
+@pytest.mark.usefixtures("short_grid_of_nets")
 @pytest.mark.parametrize("head", METHODS)
 def test_every_head_is_trained_and_evaluated(
     head: MethodName, data: Path, backbone: Backbone, home: Path, tmp_path: Path

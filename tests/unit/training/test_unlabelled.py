@@ -91,6 +91,7 @@ def test_texts_that_tell_nothing_are_left_out() -> None:
     assert "no clear gain" in found.notes[0]
 
 
+@pytest.mark.usefixtures("short_grid_of_nets")
 @pytest.mark.parametrize("method", [name for name, each in METHODS.items() if each.WEIGHTED])
 def test_every_head_that_weighs_rows_can_be_taught(
     method: MethodName, monkeypatch: pytest.MonkeyPatch

@@ -18,23 +18,17 @@ from tests.unit.training.heads.problems import (
     whole,
 )
 from training.errors import InvalidData, InvalidRecipe
-from training.heads import METHODS, Fit, MethodName, Problem, fit_head, mlp
+from training.heads import METHODS, Fit, MethodName, Problem, fit_head
 from training.heads.base import Fold
 from training.recipe import make_recipe
 from training.tasks import Classification
 from training.tasks.base import CLASS, Kind
 
+pytestmark = pytest.mark.usefixtures("short_grid_of_nets")
 NEW: list[MethodName] = ["ridge", "centroid", "knn", "mlp"]
 METHOD_KINDS: list[tuple[MethodName, Kind]] = [
     (name, kind) for name in NEW for kind in sorted(METHODS[name].KINDS)
 ]
-
-
-@pytest.fixture(autouse=True)
-def short_grid_of_nets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlp, "WIDTHS", (64,))
-    monkeypatch.setattr(mlp, "DROPOUTS", (0.2,))
-    monkeypatch.setattr(mlp, "EPOCHS", (2, 10, 40, 100))
 
 
 def fit(name: MethodName, x: Any, y: Any, n_classes: int, seed: int = 0) -> tuple[Fit, Problem]:
