@@ -42,6 +42,19 @@ def most_scores(manifest: Manifest, top_k: int) -> int:
     return ranked if manifest.task == "classification" else n_labels + ranked
 
 
+def count(answer: Answer) -> int:
+    """How many scores an answer has."""
+    match answer:
+        case Classified(top):
+            return len(top)
+        case MultiLabelled(labels, top):
+            return len(labels) + len(top)
+        case Estimated(values):
+            return len(values)
+        case Tagged(entities):
+            return len(entities)
+
+
 def count_scores(prediction: Prediction) -> int:
     """How many scores a prediction has: what its JSON grows with."""
     match prediction:

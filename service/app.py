@@ -83,11 +83,11 @@ class Headstock:
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
         # uvicorn drains first and calls `stop` last; readiness goes down before that.
-        self.leaving = False
         before_sigterm(self._leave)
 
     def _leave(self) -> None:
-        self.leaving = True
+        if self.runtime is not None:
+            self.runtime.life.is_leaving = True
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml types it so
     async def stop(self) -> None:
@@ -98,7 +98,8 @@ class Headstock:
 
     async def __is_ready__(self) -> bool:
         """`/readyz`: started, and not asked to stop."""
-        return getattr(self, "runtime", None) is not None and not self.leaving
+        runtime: Runtime | None = getattr(self, "runtime", None)
+        return runtime is not None and not runtime.life.is_leaving
 
 
 # bentoml types the decorated class as it was; it is a bentoml.Service now.

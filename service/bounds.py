@@ -7,7 +7,6 @@ from adapters.adapter import Adapter
 from adapters.answers import Answer, Tagged
 from adapters.errors import TooLarge
 from service.answers import most_scores
-from service.schemas import PredictRequest
 from service.settings import Settings
 
 MOST_SCORES = 100_000  # of one answer: 5 MB of JSON, where labels are short
@@ -52,13 +51,13 @@ def check_weights(versions: Sequence[Adapter], inputs: int) -> None:
         )
 
 
-def check_size(request: PredictRequest, versions: Sequence[Adapter]) -> int:
-    """How many scores the answer has at most, entities aside. Raises TooLarge."""
-    each = sum(most_scores(version.manifest, request.top_k) for version in versions)
-    n_scores = len(request.inputs) * each
+def check_size(inputs: int, top_k: int, versions: Sequence[Adapter]) -> None:
+    """Raise TooLarge for an answer of too many scores, entities aside."""
+    each = sum(most_scores(version.manifest, top_k) for version in versions)
+    n_scores = inputs * each
     if n_scores > MOST_SCORES:
         raise TooLarge(
-            f"{len(request.inputs)} inputs with {each} labels each: an answer has at most "
+            f"{inputs} inputs with {each} labels each: an answer has at most "
             f"{MOST_SCORES} scores; send fewer inputs at once, or a smaller top_k"
         )
     if n_scores > INLINE_SCORES:  # an escaped character takes six bytes, an emoji twelve
@@ -68,18 +67,16 @@ def check_size(request: PredictRequest, versions: Sequence[Adapter]) -> int:
                 f"{n_scores} scores with labels of up to {label} bytes: an answer has at most "
                 f"{_MOST_ANSWER_BYTES} bytes; send fewer inputs at once, or a smaller top_k"
             )
-    return n_scores
 
 
-def check_entities(answers: Iterable[Answer]) -> int:
-    """How many entities were found; they are not known before. Raises TooLarge."""
+def check_entities(answers: Iterable[Answer]) -> None:
+    """Raise TooLarge for too many entities; how many there are is not known before."""
     n_entities = sum(len(answer.entities) for answer in answers if isinstance(answer, Tagged))
     if n_entities > MOST_SCORES:
         raise TooLarge(
             f"{n_entities} entities were found: an answer has at most {MOST_SCORES}; send fewer "
             "inputs at once"
         )
-    return n_entities
 
 
 def _labels(versions: Sequence[Adapter]) -> Iterator[str]:

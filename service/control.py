@@ -8,14 +8,25 @@ from typing import ParamSpec, TypeVar
 
 from adapters.adapter import Adapter, read_adapter
 from adapters.errors import NotFound, StaleRevision
+from adapters.manifest import parse_manifest
 from adapters.names import check_name
-from adapters.registry import CacheMode, ExpectedRevision, Registry, Release, Version
+from adapters.registry import (
+    ActiveRelease,
+    CacheMode,
+    ExpectedRevision,
+    Registry,
+    Release,
+    Version,
+)
 from backbone import Backbone
 from service import schemas
 from service.changes import Changes
 from service.compatibility import check_fit, find_served
 from service.engine import ResidentAdapters
 from service.follower import Follower
+from service.oip.models import model_metadata
+from service.oip.names import ModelName
+from service.oip.schemas import ModelMetadata
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -143,6 +154,22 @@ class Control:
         return _version_info(
             await asyncio.to_thread(self._registry.get_version, tenant, adapter, number)
         )
+
+    async def find_version(self, tenant: str, adapter: str, number: int) -> ActiveRelease:
+        """A version as a release would name it, of revision 0. Raises NotFound."""
+        found = await asyncio.to_thread(self._registry.get_version, tenant, adapter, number)
+        return ActiveRelease(adapter, 0, found.number, found.digest, found.backbone)
+
+    async def describe_model(self, model: ModelName, number: int | None) -> ModelMetadata:
+        """An adapter as a model: of one version, or of the released one. Raises NotFound."""
+        if number is None:
+            number = (await self.get_release(*model)).stable
+        return await asyncio.to_thread(self._describe, model, number)
+
+    def _describe(self, model: ModelName, number: int) -> ModelMetadata:
+        version = self._registry.get_version(*model, number)
+        numbers = [each.number for each in self._registry.list_versions(*model)]
+        return model_metadata(model, numbers, parse_manifest(version.manifest))
 
     async def read_file(self, tenant: str, adapter: str, number: int) -> tuple[str, bytes]:
         """Digest and bytes of one version. Raises NotFound."""

@@ -1,7 +1,7 @@
 """Keys and releases in memory: who may ask, and which version answers, asks no database."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from adapters.errors import NotFound
 from adapters.registry import ActiveRelease, CacheMode, LiveKey, Mark, Snapshot, TenantState
@@ -41,6 +41,10 @@ class Directory:
     def releases(self, tenant: str) -> Mapping[str, ActiveRelease]:
         """All releases of a tenant, by adapter; empty for an unknown tenant."""
         return self._tenants.get(tenant, _NOBODY).releases
+
+    def tenants(self) -> Collection[str]:
+        """The names of all tenants."""
+        return self._tenants.keys()
 
     def cache_mode(self, tenant: str) -> CacheMode:
         """Whether features of a tenant's inputs may be kept, and for whom; off for an unknown one.

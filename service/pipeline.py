@@ -1,7 +1,7 @@
 """The one way from a request to its answer; every transport translates to this and back."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,13 +12,15 @@ from adapters.registry import ActiveRelease
 from backbone import BackboneError, TextRow
 from service import bounds
 from service.access import Principal, authorize
-from service.answers import to_prediction
+from service.answers import count, to_prediction
 from service.aside import aside
 from service.directory import Directory
 from service.engine import Engine, Job, ResidentAdapters
 from service.engine.admission import Load
 from service.engine.guess import LoadGuess
 from service.errors import AdapterUnavailable
+from service.oip.names import ModelName
+from service.oip.schemas import IndexedModel, ModelIndex
 from service.schemas import (
     AdapterRef,
     FanOutRequest,
@@ -27,6 +29,9 @@ from service.schemas import (
     PredictResponse,
 )
 from service.settings import Settings
+
+# Tenant, adapter and number of a version that is not released, to what a release says of one.
+FindVersion = Callable[[str, str, int], Awaitable[ActiveRelease]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +44,11 @@ class _Routed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
+class Answered:
     """A version's answers to all inputs, with the rows that they are about."""
 
+    release: ActiveRelease
+    version: Adapter
     rows: Sequence[TextRow]
     answers: Sequence[Answer]
 
@@ -55,11 +62,13 @@ class Pipeline:
         directory: Directory,
         residents: ResidentAdapters,
         engines: Mapping[str, Engine],
+        find_version: FindVersion,
     ) -> None:
         self._settings = settings
         self._directory = directory
         self._residents = residents
         self._engines = engines  # by backbone digest
+        self._find_version = find_version
         self._loads = LoadGuess()
 
     def check_room(self, tenant: str, adapter: str, body_bytes: int) -> None:
@@ -92,8 +101,17 @@ class Pipeline:
         Raises:
             HeadstockError: whatever is wrong; `service/errors.py` has the statuses.
         """
-        (result,) = await self._predict(principal, tenant, [adapter], request, deadline, body_bytes)
-        return result
+        found = await self._predict(
+            principal,
+            tenant,
+            [(adapter, None)],
+            request.inputs,
+            request.top_k,
+            deadline,
+            body_bytes,
+        )
+        (response,) = await _responses(tenant, request.inputs, found)
+        return response
 
     async def predict_all(
         self,
@@ -106,36 +124,86 @@ class Pipeline:
 
         Raises as `predict`.
         """
-        results = await self._predict(principal, tenant, request.adapters, request, deadline)
-        return FanOutResponse(results=results)
+        wanted = [(adapter, None) for adapter in request.adapters]
+        found = await self._predict(
+            principal, tenant, wanted, request.inputs, request.top_k, deadline
+        )
+        return FanOutResponse(results=await _responses(tenant, request.inputs, found))
+
+    async def infer(
+        self,
+        principal: Principal,
+        tenant: str,
+        adapter: str,
+        version: int | None,
+        texts: Sequence[str],
+        top_k: int,
+        deadline: float | None = None,
+    ) -> Answered:
+        """What one adapter says to each text, in a version that need not be the released one.
+
+        Raises as `predict`.
+        """
+        (found,) = await self._predict(
+            principal, tenant, [(adapter, version)], texts, top_k, deadline
+        )
+        return found
+
+    async def check_model(self, tenant: str, adapter: str, version: int | None) -> None:
+        """Whether a version could be asked here, the released one if none is named.
+
+        Raises NotFound, AdapterUnavailable.
+        """
+        self._engine(await self._find(tenant, adapter, version))
+
+    def index(self, tenant: str | None, ready_only: bool) -> ModelIndex:
+        """The released adapters of a tenant, of all where None, and whether they answer here."""
+        found = [
+            IndexedModel(
+                name=str(ModelName(name, release.adapter)),
+                version=str(release.number),
+                state="READY" if release.backbone in self._engines else "UNAVAILABLE",
+                reason=""
+                if release.backbone in self._engines
+                else f"its backbone {release.backbone} is not served here",
+            )
+            for name in (self._directory.tenants() if tenant is None else [tenant])
+            for release in self._directory.releases(name).values()
+        ]
+        return ModelIndex([each for each in found if each.state == "READY" or not ready_only])
 
     async def _predict(
         self,
         principal: Principal,
         tenant: str,
-        adapters: Sequence[str],
-        request: PredictRequest,
+        adapters: Sequence[tuple[str, int | None]],
+        texts: Sequence[str],
+        top_k: int,
         deadline: float | None,
         body_bytes: int = 0,
-    ) -> list[PredictResponse]:
-        """Authorize, route, preprocess, compute, answer."""
+    ) -> list[Answered]:
+        """Authorize, route, preprocess, compute; `adapters` are names with versions, if wanted."""
         authorize(principal, tenant, "predict")
-        bounds.check_inputs(request.inputs, self._settings)
+        bounds.check_inputs(texts, self._settings)
         routed: list[_Routed] = []
-        for adapter in adapters:
-            routed.append(await self._route(tenant, adapter))
-            bounds.check_weights([each.version for each in routed], len(request.inputs))
-        n_scores = bounds.check_size(request, [each.version for each in routed])
-        answered = await self._compute(tenant, routed, request, deadline, body_bytes)
-        n_scores += bounds.check_entities(answer for each in answered for answer in each.answers)
-        return await aside(
-            n_scores > bounds.INLINE_SCORES, _responses, tenant, request.inputs, routed, answered
-        )
+        for adapter, version in adapters:
+            routed.append(await self._route(tenant, adapter, version))
+            bounds.check_weights([each.version for each in routed], len(texts))
+        bounds.check_size(len(texts), top_k, [each.version for each in routed])
+        answered = await self._compute(tenant, routed, texts, top_k, deadline, body_bytes)
+        bounds.check_entities(answer for each in answered for answer in each.answers)
+        return answered
 
-    async def _route(self, tenant: str, adapter: str) -> _Routed:
-        release = self._directory.release(tenant, adapter)
+    async def _route(self, tenant: str, adapter: str, version: int | None) -> _Routed:
+        release = await self._find(tenant, adapter, version)
         engine = self._engine(release)
         return _Routed(release, await self._version(release), engine)
+
+    async def _find(self, tenant: str, adapter: str, version: int | None) -> ActiveRelease:
+        release = self._directory.release(tenant, adapter)
+        if version is None or version == release.number:
+            return release
+        return await self._find_version(tenant, adapter, version)
 
     def _engine(self, release: ActiveRelease) -> Engine:
         engine = self._engines.get(release.backbone)
@@ -158,33 +226,34 @@ class Pipeline:
         self,
         tenant: str,
         routed: Sequence[_Routed],
-        request: PredictRequest,
+        texts: Sequence[str],
+        top_k: int,
         deadline: float | None,
         body_bytes: int,
-    ) -> list[_Answered]:
+    ) -> list[Answered]:
         """Each routed adapter's answers; one job for all that a pass of a backbone serves."""
         by_engine: defaultdict[Engine, list[int]] = defaultdict(list)
         for place, each in enumerate(routed):
             by_engine[each.engine].append(place)
-        answered: dict[int, _Answered] = {}
+        answered: dict[int, Answered] = {}
         # One backbone after the other: a tenant with adapters on several is a rare one.
         for engine, places in by_engine.items():
             versions = {place: routed[place].version for place in places}
             groups = _by_lora(versions)
-            bounds.check_rows(len(request.inputs) * len(groups), self._settings.queue_rows)
+            bounds.check_rows(len(texts) * len(groups), self._settings.queue_rows)
             cache_mode = partial(self._directory.cache_mode, tenant)
             jobs = [
                 Job(
                     tenant,
                     tuple(versions[place] for place in group),
-                    request.top_k,
+                    top_k,
                     deadline,
                     cache_mode,
                 )
                 for group in groups
             ]
             rows = await engine.preprocess(
-                request.inputs, any(version.per_token for version in versions.values()), tenant
+                texts, any(version.per_token for version in versions.values()), tenant
             )
             if body_bytes:
                 tokens = sum(row.length for row in rows)
@@ -196,7 +265,9 @@ class Pipeline:
                 raise AdapterUnavailable(f"the backbone cannot answer: {error}") from error
             for group, found in zip(groups, found_by_job, strict=True):
                 for position, place in enumerate(group):
-                    answered[place] = _Answered(rows, [answers[position] for answers in found])
+                    answers = [answers[position] for answers in found]
+                    release, version = routed[place].release, routed[place].version
+                    answered[place] = Answered(release, version, rows, answers)
         return [answered[place] for place in range(len(routed))]
 
 
@@ -208,22 +279,25 @@ def _by_lora(versions: Mapping[int, Adapter]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _responses(
-    tenant: str, texts: Sequence[str], routed: Sequence[_Routed], answered: Sequence[_Answered]
+async def _responses(
+    tenant: str, texts: Sequence[str], answered: Sequence[Answered]
 ) -> list[PredictResponse]:
-    return [
-        PredictResponse(
-            adapter=AdapterRef(
-                tenant=tenant,
-                name=each.release.adapter,
-                version=each.release.number,
-                digest=each.release.digest,
-            ),
-            backbone=each.release.backbone,
-            predictions=[
-                to_prediction(answer, text, row.spans.characters if row.spans else ())
-                for answer, text, row in zip(found.answers, texts, found.rows, strict=True)
-            ],
-        )
-        for each, found in zip(routed, answered, strict=True)
-    ]
+    n_scores = sum(count(answer) for each in answered for answer in each.answers)
+    return await aside(
+        n_scores > bounds.INLINE_SCORES,
+        lambda: [_response(tenant, texts, each) for each in answered],
+    )
+
+
+def _response(tenant: str, texts: Sequence[str], answered: Answered) -> PredictResponse:
+    release = answered.release
+    return PredictResponse(
+        adapter=AdapterRef(
+            tenant=tenant, name=release.adapter, version=release.number, digest=release.digest
+        ),
+        backbone=release.backbone,
+        predictions=[
+            to_prediction(answer, text, row.spans.characters if row.spans else ())
+            for answer, text, row in zip(answered.answers, texts, answered.rows, strict=True)
+        ],
+    )

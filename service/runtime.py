@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
@@ -19,6 +19,13 @@ from service.pipeline import Pipeline
 from service.settings import Settings
 
 
+@dataclass(slots=True)
+class Life:
+    """Whether a server has been asked to stop; it then answers what comes, and is not ready."""
+
+    is_leaving: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """A started server: what transports need, and what must be stopped."""
@@ -31,6 +38,7 @@ class Runtime:
     registry: Registry
     follower: Follower
     engines: tuple[Engine, ...]
+    life: Life = field(default_factory=Life)
 
     @staticmethod
     def check(settings: Settings) -> None:
@@ -65,14 +73,13 @@ class Runtime:
             for each in tuned
         }
         admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
+        control = Control(registry, follower, residents, {each.digest: each for each in backbones})
         runtime = cls(
             settings=settings,
             metrics=metrics,
             keyring=Keyring(directory, admin_key),
-            pipeline=Pipeline(settings, directory, residents, engines),
-            control=Control(
-                registry, follower, residents, {each.digest: each for each in backbones}
-            ),
+            pipeline=Pipeline(settings, directory, residents, engines, control.find_version),
+            control=control,
             registry=registry,
             follower=follower,
             engines=tuple(engines.values()),

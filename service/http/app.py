@@ -17,20 +17,26 @@ from starlette.types import Receive, Scope, Send
 from adapters.errors import DeadlineExceeded, NotFound, Overloaded
 from service import VERSION
 from service.access import authorize
-from service.errors import MethodNotAllowed, TimedOut, TooSlow, to_problem
+from service.errors import MethodNotAllowed, Problem, TimedOut, TooSlow, to_problem
 from service.http.call import Call, problem_response, time_given
 from service.http.docs import docs_routes
+from service.http.oip import oip_error
 from service.http.openapi import build_openapi
 from service.http.paths import Paths
 from service.http.patience import Patience
-from service.http.routes import ROUTES, Route
+from service.http.routes import ROUTES, Errors, Route
 from service.http.unread import CloseUnread
+from service.oip.names import ModelName
 from service.runtime import Runtime
 
 # Less than the 10 seconds of bentoml, whose answer is no problem document and in no metric.
 _DEADLINE_S = 9.0
 _BODY_S = 8.0  # of these, for the body
 
+_RESPONDERS: Mapping[Errors, Callable[[Problem], Response]] = {
+    "problem": problem_response,
+    "oip": oip_error,
+}
 Endpoint = Callable[[Request, Sequence[str], Runtime], Awaitable[Response]]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -67,7 +73,8 @@ class HttpApp:
         if endpoint is None:
             response = self._refuse_method(request, ", ".join(endpoints))
         elif self.runtime is None:
-            response = problem_response(to_problem(Overloaded("the server is starting")))
+            refusal = to_problem(Overloaded("the server is starting"))
+            response = _responder(scope["path"])(refusal)
         else:
             response = await endpoint(request, values, self.runtime)
         await response(scope, receive, send)
@@ -113,12 +120,17 @@ class HttpApp:
         if self.runtime is not None:
             method = request.method if request.method in _METHODS else "OTHER"
             self.runtime.metrics.requests.labels(method, "unmatched", problem.status).inc()
-        return problem_response(problem)
+        return _responder(request.url.path)(problem)
+
+
+def _responder(path: str) -> Callable[[Problem], Response]:
+    """How errors are said on a path that no route need have."""
+    return oip_error if path == "/v2" or path.startswith("/v2/") else problem_response
 
 
 def _endpoint(route: Route) -> Endpoint:
     """The wrapper of one route."""
-    names = route.parameters
+    names, respond = route.parameters, _RESPONDERS[route.errors]
 
     async def endpoint(request: Request, values: Sequence[str], runtime: Runtime) -> Response:
         started = time.perf_counter()
@@ -126,7 +138,7 @@ def _endpoint(route: Route) -> Endpoint:
         try:
             response = await _answer(route, request, parameters, runtime, started)
         except Exception as error:
-            response = problem_response(to_problem(error))
+            response = respond(to_problem(error))
         runtime.metrics.count_request(
             route.method, route.path, response.status_code, time.perf_counter() - started
         )
@@ -146,6 +158,9 @@ async def _answer(
     principal = None
     if route.scope is not None:
         principal = runtime.keyring.authenticate(request.headers.get("authorization"))
+        if "model" in parameters:
+            model = ModelName.parse(parameters["model"])
+            parameters = {**parameters, **model._asdict()}
         authorize(principal, parameters.get("tenant"), route.scope)
     given_s = time_given(request)
     all_s = min(given_s, _DEADLINE_S)

@@ -91,10 +91,13 @@ class Call:
         announced = self.request.headers.get("content-length", "0")
         return int(announced) if announced.isdecimal() else 0
 
-    async def json(self, model: type[Model]) -> Model:
-        """The body as `model`. Raises InvalidJson, InvalidInput, TooLarge."""
+    async def json(self, model: type[Model], or_empty: bool = False) -> Model:
+        """The body as `model`, with its defaults where none need be sent.
+
+        Raises InvalidJson, InvalidInput, TooLarge.
+        """
         body = await self.body(self.runtime.settings.max_body_bytes)
-        return await aside(len(body) > _INLINE_BYTES, _parse, body, model)
+        return await parse(body or b"{}" if or_empty else body, model)
 
     @contextmanager
     def while_connected(self) -> Iterator[None]:
@@ -151,6 +154,11 @@ def time_given(request: Request) -> float:
     if not _SECONDS.fullmatch(header) or not float(header) > 0:
         raise InvalidInput(f"{TIMEOUT_HEADER} must be seconds above 0, such as 0.5")
     return float(header)
+
+
+async def parse(body: bytes, model: type[Model]) -> Model:
+    """JSON as `model`. Raises InvalidJson, InvalidInput."""
+    return await aside(len(body) > _INLINE_BYTES, _parse, body, model)
 
 
 def _parse(body: bytes, model: type[Model]) -> Model:

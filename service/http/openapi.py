@@ -8,7 +8,9 @@ from pydantic.json_schema import models_json_schema
 
 from service import schemas
 from service.http.call import TIMEOUT_HEADER
-from service.http.routes import ROUTES, Route
+from service.http.oip import HEADER_LENGTH
+from service.http.routes import ROUTES, Errors, Route
+from service.oip.schemas import ErrorDocument
 
 # Bentoml answers these beside our routes, in plain text.
 _PROBES = {
@@ -20,6 +22,10 @@ _PROBES = {
 }
 _BINARY = {"type": "string", "format": "binary"}
 _QUERY = {"activate": "Let the uploaded version answer at once."}
+_ERRORS: dict[Errors, tuple[str, type[BaseModel]]] = {
+    "problem": ("application/problem+json", schemas.ProblemDocument),
+    "oip": ("application/json", ErrorDocument),
+}
 
 
 def build_openapi(version: str) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def build_openapi(version: str) -> dict[str, Any]:
 
 def _schemas() -> tuple[dict[type[BaseModel], dict[str, Any]], dict[str, Any]]:
     """References by model, and the definitions that they refer to."""
-    models: dict[type[BaseModel], None] = {schemas.ProblemDocument: None}
+    models: dict[type[BaseModel], None] = {model: None for _, model in _ERRORS.values()}
     for route in ROUTES:
         for used in (route.body, *route.answers.values()):
             if isinstance(used, type):
@@ -76,7 +82,7 @@ def _probe(path: str) -> dict[str, Any]:
 
 def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": _operation_id(route),
         "summary": route.summary,
         "tags": [_tag(route.path)],
         "parameters": _parameters(route),
@@ -87,6 +93,8 @@ def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
         operation["description"] = _access(route.scope)
     if isinstance(route.body, type):
         content = {"application/json": {"schema": refs[route.body]}}
+        if route.has_binary:
+            content["application/octet-stream"] = {"schema": _BINARY}
         operation["requestBody"] = {"required": True, "content": content}
     elif route.body is not None:
         content = {"application/octet-stream": {"schema": _BINARY}}
@@ -94,8 +102,16 @@ def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
     return operation
 
 
+def _operation_id(route: Route) -> str:
+    """The handler's name; what is asked of a model may be asked of its versions, too."""
+    is_second = {"model", "version"} <= set(route.parameters)
+    return route.handler.__name__ + ("_of_version" if is_second else "")
+
+
 def _tag(path: str) -> str:
     """The group of the API page that a route stands in."""
+    if path.startswith("/v2"):
+        return "Open Inference Protocol"
     for part, tag in (("/predict", "Predictions"), ("/adapters", "Adapters"), ("/v1/t", "Tenants")):
         if part in path:
             return tag
@@ -130,13 +146,19 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     )
     if route.conditional:
         parameters.append({"name": "If-Match", "in": "header", "schema": {"type": "string"}})
+    if route.has_binary:
+        description = "How many bytes of the body are JSON, where binary tensors follow it."
+        size = {"type": "integer", "minimum": 0}
+        parameters.append(
+            {"name": HEADER_LENGTH, "in": "header", "description": description, "schema": size}
+        )
     return parameters
 
 
 def _parameter_schema(name: str) -> dict[str, Any]:
     if name == "version":
         return {"type": "integer", "minimum": 1}
-    return {"type": "string", "maxLength": 63}
+    return {"type": "string", "maxLength": 127 if name == "model" else 63}
 
 
 def _responses(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
@@ -144,11 +166,15 @@ def _responses(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
     for status, answer in route.answers.items():
         responses[str(status)] = {"description": "Done"}
         if isinstance(answer, type):
-            responses[str(status)]["content"] = {"application/json": {"schema": refs[answer]}}
+            content: dict[str, Any] = {"application/json": {"schema": refs[answer]}}
+            if route.has_binary:
+                content["application/octet-stream"] = {"schema": _BINARY}
+            responses[str(status)]["content"] = content
         elif answer is not None:
-            media = "text/plain" if answer == "text" else "application/octet-stream"
-            responses[str(status)]["content"] = {media: {"schema": {"type": "string"}}}
-    problem = {"application/problem+json": {"schema": refs[schemas.ProblemDocument]}}
+            kind = "text/plain" if answer == "text" else "application/octet-stream"
+            responses[str(status)]["content"] = {kind: {"schema": {"type": "string"}}}
+    media, model = _ERRORS[route.errors]
+    problem = {media: {"schema": refs[model]}}
     for status in sorted(_failures(route)):
         # The status alone: what is behind it, and there may be several, is in the `code`.
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}

@@ -9,11 +9,13 @@ from starlette.responses import Response
 
 from service import schemas
 from service.access import Need
-from service.http import handlers
+from service.http import handlers, oip
 from service.http.call import Call
+from service.oip import schemas as schemas_oip
 
 Handler = Callable[[Call], Awaitable[Response]]
 FILE: Literal["file"] = "file"  # a raw body: the bytes of an adapter file
+Errors = Literal["problem", "oip"]  # how errors are said: RFC 9457, or as the protocol has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Route:
     query: tuple[str, ...] = ()
     conditional: bool = False  # takes If-Match
     fails: tuple[int, ...] = field(default=())
+    errors: Errors = "problem"
+    has_binary: bool = False  # tensors may follow the JSON of requests and answers
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -36,9 +40,39 @@ class Route:
         return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
 
     @property
+    def of_tenant(self) -> bool:
+        """Whether the path names a tenant, by itself or in the name of a model."""
+        return not {"tenant", "model"}.isdisjoint(self.parameters)
+
+    @property
     def summary(self) -> str:
         """The handler's docstring."""
         return (self.handler.__doc__ or "").strip()
+
+
+def _oip(
+    method: Literal["GET", "POST"],
+    path: str,
+    handler: Handler,
+    scope: Need | None,
+    answer: type[BaseModel],
+    body: type[BaseModel] | None = None,
+    fails: tuple[int, ...] = (),
+    has_binary: bool = False,
+) -> Route:
+    """A route of the Open Inference Protocol."""
+    answers: dict[int, type[BaseModel] | Literal["file", "text"] | None] = {200: answer}
+    return Route(
+        method,
+        f"/v2{path}",
+        handler,
+        scope,
+        answers,
+        body=body,
+        fails=fails,
+        errors="oip",
+        has_binary=has_binary,
+    )
 
 
 _TENANT = "/v1/tenants/{tenant}"
@@ -134,4 +168,33 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", "/v1/backbones", handlers.list_backbones, "any", {200: schemas.BackboneList}),
     Route("GET", "/metrics", handlers.metrics, None, {200: "text"}),
+    _oip("GET", "", oip.server_details, "any", schemas_oip.ServerMetadata),
+    _oip("GET", "/health/live", oip.server_live, None, schemas_oip.ServerLive),
+    _oip("GET", "/health/ready", oip.server_ready, None, schemas_oip.ServerReady),
+    _oip(
+        "POST",
+        "/repository/index",
+        oip.model_index,
+        "any",
+        schemas_oip.ModelIndex,
+        schemas_oip.IndexRequest,
+    ),
+    *(
+        route
+        for model in ("/models/{model}", "/models/{model}/versions/{version}")
+        for route in (
+            _oip("GET", model, oip.model_details, "any", schemas_oip.ModelMetadata),
+            _oip("GET", f"{model}/ready", oip.model_ready, "any", schemas_oip.ModelReady),
+            _oip(
+                "POST",
+                f"{model}/infer",
+                oip.model_infer,
+                "predict",
+                schemas_oip.InferResponse,
+                schemas_oip.InferRequest,
+                fails=(429,),
+                has_binary=True,
+            ),
+        )
+    ),
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from starlette.types import Scope
 
 from adapters.adapter import read_adapter
@@ -20,6 +20,7 @@ from backbone import Backbone
 from service import schemas
 from service.http import HttpApp
 from service.http.routes import ROUTES
+from service.oip import schemas as oip_schemas
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.support import make_adapter_file
@@ -184,8 +185,11 @@ async def serving(home: Path, template: Template, **settings: Any) -> AsyncItera
 def check_answer(document: dict[str, Any], method: str, response: httpx.Response) -> None:
     """Whether an answer is one that the document announces."""
     media = response.headers.get("content-type", "").partition(";")[0]
-    if response.status_code >= 400:
+    path = response.request.url.path
+    if response.status_code >= 400 and not (path == "/v2" or path.startswith("/v2/")):
         check_problem(response)
+    elif response.status_code >= 400:
+        check_oip_error(response)
     operation = _operation(document, method, response.request.url.path)
     if operation is None:
         assert response.status_code in (404, 405)
@@ -199,8 +203,28 @@ def check_answer(document: dict[str, Any], method: str, response: httpx.Response
     assert media in content
     schema = content[media]["schema"]
     if "$ref" in schema and method != "HEAD":
-        model = getattr(schemas, schema["$ref"].rpartition("/")[2])
-        model.model_validate_json(response.content)
+        find_model(schema["$ref"]).model_validate_json(response.content)
+
+
+def find_model(reference: str) -> type[BaseModel]:
+    """The model that a reference in the document is made from."""
+    name = reference.rpartition("/")[2]
+    found: type[BaseModel] = getattr(schemas, name, None) or getattr(oip_schemas, name)
+    return found
+
+
+def check_oip_error(response: httpx.Response) -> None:
+    """Whether an error is as the Open Inference Protocol has it, with its status's headers."""
+    status, headers = response.status_code, response.headers
+    assert headers["content-type"] == "application/json"
+    assert ("allow" in headers) == (status == 405)
+    assert (headers.get("www-authenticate") == "Bearer") == (status == 401)
+    assert ("retry-after" in headers) == (status in (429, 503))
+    if response.request.method != "HEAD":
+        detail = oip_schemas.ErrorDocument.model_validate_json(response.content).error
+        assert 0 < len(detail) < 2000
+        assert detail.isprintable()
+        assert "Traceback" not in detail
 
 
 def check_problem(response: httpx.Response) -> None:

@@ -1,0 +1,27 @@
+"""Names of the protocol's models: an adapter of a tenant is `tenant.adapter`."""
+
+from typing import NamedTuple, Self
+
+from adapters.errors import InvalidName, NotFound
+from adapters.names import check_name
+
+
+class ModelName(NamedTuple):
+    """Which adapter of which tenant a model is."""
+
+    tenant: str
+    adapter: str
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Of `tenant.adapter`; neither has a dot. Raises NotFound: nothing is called so."""
+        tenant, _, adapter = name.partition(".")
+        try:
+            return cls(check_name("tenant", tenant), check_name("adapter", adapter))
+        except InvalidName:
+            raise NotFound(
+                f"there is no model {name[:130]!a}: models are called TENANT.ADAPTER"
+            ) from None
+
+    def __str__(self) -> str:
+        return f"{self.tenant}.{self.adapter}"
