@@ -10,6 +10,8 @@ BIN := .venv/bin
 ALONE := $(addprefix tests/attacks/test_,registry_kill.py server_bodies.py server_requests.py) \
 	$(addprefix tests/integration/test_,load.py replicas.py)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Where it is set, each of the hundreds of processes that tests start compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test check bench bench-peers bench-setfit lock clean

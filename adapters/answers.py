@@ -48,7 +48,14 @@ class Tagged:
     entities: tuple[Entity, ...]
 
 
-Answer = Classified | MultiLabelled | Estimated | Tagged
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """A feature itself, which no head was asked about."""
+
+    vector: NDArray[np.float32]
+
+
+Answer = Classified | MultiLabelled | Estimated | Tagged | Embedded
 
 
 def rank(labels: Sequence[str], scores: NDArray[np.float32], top_k: int) -> Ranked:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from adapters.answers import Answer, Classified, Estimated, MultiLabelled, Ranked, Tagged
+from adapters.answers import Answer, Classified, Embedded, Estimated, MultiLabelled, Ranked, Tagged
 from adapters.entities import Located, Span, locate
 from adapters.manifest import Manifest
 from service.schemas import (
@@ -29,6 +29,8 @@ def to_prediction(answer: Answer, text: str, spans: Sequence[Span]) -> Predictio
         case Tagged(entities):
             found = locate(entities, text, spans)
             return TaggingPrediction(entities=[_entity(each, text) for each in found])
+        case Embedded():
+            raise TypeError("a feature is no prediction: no adapter answers with one")
 
 
 def most_scores(manifest: Manifest, top_k: int) -> int:
@@ -53,6 +55,8 @@ def count(answer: Answer) -> int:
             return len(values)
         case Tagged(entities):
             return len(entities)
+        case Embedded(vector):
+            return vector.size
 
 
 def count_scores(prediction: Prediction) -> int:

@@ -11,6 +11,7 @@ from service.settings import Settings
 
 MOST_SCORES = 100_000  # of one answer: 5 MB of JSON, where labels are short
 _MOST_ANSWER_BYTES = 16 * 2**20
+_MOST_FLOATS = 500_000  # 10 MB of JSON
 _SCORE_BYTES = 60  # of JSON around a label
 _MOST_ADAPTER_BYTES = 256 * 2**20  # of one request
 _MOST_HEAD_BYTES = 4 * 2**30  # weights that the heads of one request read: seconds of work
@@ -67,6 +68,15 @@ def check_size(inputs: int, top_k: int, versions: Sequence[Adapter]) -> None:
                 f"{n_scores} scores with labels of up to {label} bytes: an answer has at most "
                 f"{_MOST_ANSWER_BYTES} bytes; send fewer inputs at once, or a smaller top_k"
             )
+
+
+def check_floats(inputs: int, width: int) -> None:
+    """Raise TooLarge for more numbers than an answer of vectors has."""
+    if inputs * width > _MOST_FLOATS:
+        raise TooLarge(
+            f"{inputs} inputs of {width} numbers each: an answer has at most {_MOST_FLOATS}; send "
+            "fewer inputs at once"
+        )
 
 
 def check_entities(answers: Iterable[Answer]) -> None:

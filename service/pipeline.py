@@ -5,6 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters import answers
 from adapters.adapter import Adapter
 from adapters.answers import Answer
 from adapters.errors import InvalidAdapter, NotFound, Overloaded
@@ -30,6 +34,7 @@ from service.schemas import (
 )
 from service.settings import Settings
 
+POOLED = "pooled"
 # Tenant, adapter and number of a version that is not released, to what a release says of one.
 FindVersion = Callable[[str, str, int], Awaitable[ActiveRelease]]
 
@@ -53,6 +58,14 @@ class Answered:
     answers: Sequence[Answer]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """Vectors [n, d] of texts, and how many tokens were read."""
+
+    vectors: NDArray[np.float32]
+    tokens: int
+
+
 class Pipeline:
     """Answers predictions."""
 
@@ -68,6 +81,7 @@ class Pipeline:
         self._directory = directory
         self._residents = residents
         self._engines = engines  # by backbone digest
+        self._by_name = {engine.backbone.name: engine for engine in engines.values()}
         self._find_version = find_version
         self._loads = LoadGuess()
 
@@ -148,6 +162,37 @@ class Pipeline:
             principal, tenant, [(adapter, version)], texts, top_k, deadline
         )
         return found
+
+    async def embed(
+        self,
+        principal: Principal,
+        model: str,
+        texts: Sequence[str],
+        deadline: float | None = None,
+    ) -> Embedded:
+        """The vectors of a backbone, or of what a tenant's adapter has made of it by its LoRA.
+
+        Raises as `predict`.
+        """
+        authorize(principal, None, "predict")
+        bounds.check_inputs(texts, self._settings)
+        tenant, adapters = principal.tenant or "", tuple[Adapter, ...]()
+        engine = self._by_name.get(model)
+        if engine is None:
+            name = ModelName.parse(model)
+            authorize(principal, name.tenant, "predict")
+            routed = await self._route(*name, None)
+            tenant, adapters, engine = name.tenant, (routed.version,), routed.engine
+        bounds.check_floats(len(texts), engine.backbone.manifest.width(POOLED))
+        rows = await engine.preprocess(texts, False, tenant)
+        cache_mode = partial(self._directory.cache_mode, tenant)
+        job = Job(tenant, adapters, 1, deadline, cache_mode, embeds=POOLED)
+        try:
+            (found,) = await engine.answer(rows, job)
+        except BackboneError as error:
+            raise AdapterUnavailable(f"the backbone cannot answer: {error}") from error
+        vectors = [each.vector for (each,) in found if isinstance(each, answers.Embedded)]
+        return Embedded(np.stack(vectors), sum(row.length for row in rows))
 
     async def check_model(self, tenant: str, adapter: str, version: int | None) -> None:
         """Whether a version could be asked here, the released one if none is named.
@@ -265,9 +310,9 @@ class Pipeline:
                 raise AdapterUnavailable(f"the backbone cannot answer: {error}") from error
             for group, found in zip(groups, found_by_job, strict=True):
                 for position, place in enumerate(group):
-                    answers = [answers[position] for answers in found]
+                    own = [each[position] for each in found]
                     release, version = routed[place].release, routed[place].version
-                    answered[place] = Answered(release, version, rows, answers)
+                    answered[place] = Answered(release, version, rows, own)
         return [answered[place] for place in range(len(routed))]
 
 

@@ -231,6 +231,47 @@ class FanOutResponse(Wire):
     results: list[PredictResponse]
 
 
+class EmbeddingsRequest(Wire):
+    """Texts to embed, in OpenAI's shape. `model`: a backbone, or `tenant.adapter` for its LoRA."""
+
+    input: Annotated[
+        str | Annotated[list[str], Field(min_length=1, fail_fast=True)],
+        Field(examples=["When will my order finally arrive?"]),
+    ]
+    model: Annotated[str, StringConstraints(max_length=200), Field(examples=["minilm"])]
+    encoding_format: Literal["float", "base64"] = "float"
+    user: str | None = None  # OpenAI's, for its own ends
+
+    @property
+    def texts(self) -> list[str]:
+        """The input as a list."""
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+class Embedding(Wire):
+    """The vector of one input; in base64, its little-endian float32."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class TokenUsage(Wire):
+    """Tokens that were read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(Wire):
+    """One embedding an input, in the inputs' order."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: TokenUsage
+
+
 class BackboneInfo(Wire):
     """A backbone that is served."""
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.adapter import Adapter
-from adapters.answers import Answer
+from adapters.answers import Answer, Embedded
 from adapters.lora import Lora
 from adapters.registry import CacheMode
 from backbone import TextRow
 from service.engine.batching import rank_factor
 
-Answers = tuple[Answer, ...]  # of one row, one an adapter
+Answers = tuple[Answer, ...]  # of one row, one an adapter, or its feature alone
 Vectors = Mapping[str, NDArray[np.float32]]  # of one row: each feature, without padding
 
 
@@ -36,10 +36,11 @@ def _off() -> CacheMode:
 class Job:
     """What to do with the rows of one request: each is answered by all of `adapters`.
 
-    The adapters share one LoRA or have none, so that one pass of the backbone serves them all. They
-    are held here: a swap never changes a row under way. `deadline` is a `perf_counter` time.
-    `cache_mode` is asked when features are looked up and again when they are kept: a tenant may
-    switch off meanwhile.
+    With `embeds` the answer is the feature of that name itself, through the adapters' LoRA if there
+    are any. The adapters share one LoRA or have none, so that one pass of the backbone serves them
+    all. They are held here: a swap never changes a row under way. `deadline` is a `perf_counter`
+    time. `cache_mode` is asked when features are looked up and again when they are kept: a tenant
+    may switch off meanwhile.
     """
 
     tenant: str
@@ -47,17 +48,20 @@ class Job:
     top_k: int = 1
     deadline: float | None = None
     cache_mode: Callable[[], CacheMode] = _off
+    embeds: str | None = None
     lora: Lora | None = field(init=False)
     features: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lora", self.adapters[0].lora)
-        features = frozenset(adapter.manifest.feature for adapter in self.adapters)
-        object.__setattr__(self, "features", features)
+        object.__setattr__(self, "lora", self.adapters[0].lora if self.adapters else None)
+        features = {adapter.manifest.feature for adapter in self.adapters}
+        object.__setattr__(self, "features", frozenset({self.embeds} if self.embeds else features))
 
     @property
     def head_bytes(self) -> int:
         """What heads cost: they read their weights once a row."""
+        if self.embeds:
+            return 0
         return sum(adapter.size for adapter in self.adapters)
 
     def cost(self, rows: int, tokens: int) -> int:
@@ -67,6 +71,8 @@ class Job:
 
     def answer(self, row: TextRow, vectors: Vectors, is_over: Callable[[], bool]) -> Answers:
         """What the adapters say to one row; it stops where `is_over`. Raises HeadFailed."""
+        if self.embeds:
+            return (Embedded(vectors[self.embeds]),)
         answers: list[Answer] = []
         for adapter in self.adapters:
             if is_over():

@@ -1,5 +1,7 @@
 """A handler a route: unpack the call, ask the pipeline or the registry, pack the answer."""
 
+from base64 import b64encode
+
 from starlette.responses import Response
 
 from service import schemas
@@ -7,6 +9,7 @@ from service.answers import count_scores
 from service.aside import aside
 from service.bounds import INLINE_SCORES
 from service.http.call import Call, json_response
+from service.pipeline import Embedded
 
 
 async def create_tenant(call: Call) -> Response:
@@ -152,6 +155,31 @@ async def predict_all(call: Call) -> Response:
         )
         is_large = any(map(_is_large, answer.results))
         return await aside(is_large, json_response, answer)
+
+
+async def embeddings(call: Call) -> Response:
+    """Embed texts with a backbone, in OpenAI's shape."""
+    wanted = await call.json(schemas.EmbeddingsRequest)
+    with call.while_connected():
+        found = await call.runtime.pipeline.embed(
+            call.actor, wanted.model, wanted.texts, call.deadline
+        )
+        return await aside(found.vectors.size > INLINE_SCORES, _embeddings, wanted, found)
+
+
+def _embeddings(wanted: schemas.EmbeddingsRequest, found: Embedded) -> Response:
+    is_binary = wanted.encoding_format == "base64"
+    data = [
+        schemas.Embedding(
+            index=index,
+            embedding=b64encode(vector.astype("<f4").tobytes()).decode()
+            if is_binary
+            else vector.tolist(),
+        )
+        for index, vector in enumerate(found.vectors)
+    ]
+    usage = schemas.TokenUsage(prompt_tokens=found.tokens, total_tokens=found.tokens)
+    return json_response(schemas.EmbeddingsResponse(data=data, model=wanted.model, usage=usage))
 
 
 def _is_large(answer: schemas.PredictResponse) -> bool:

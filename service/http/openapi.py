@@ -20,6 +20,12 @@ _PROBES = {
         {200: "They can", 503: "Not yet, or not any more"},
     ),
 }
+_TAGS = (
+    ("/predict", "Predictions"),
+    ("/embeddings", "Predictions"),
+    ("/adapters", "Adapters"),
+    ("/v1/t", "Tenants"),
+)
 _BINARY = {"type": "string", "format": "binary"}
 _QUERY = {"activate": "Let the uploaded version answer at once."}
 _ERRORS: dict[Errors, tuple[str, type[BaseModel]]] = {
@@ -112,7 +118,7 @@ def _tag(path: str) -> str:
     """The group of the API page that a route stands in."""
     if path.startswith("/v2"):
         return "Open Inference Protocol"
-    for part, tag in (("/predict", "Predictions"), ("/adapters", "Adapters"), ("/v1/t", "Tenants")):
+    for part, tag in _TAGS:
         if part in path:
             return tag
     return "Server"

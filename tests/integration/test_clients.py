@@ -1,0 +1,85 @@
+"""Other people's clients against a real server process, as their users call them."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import numpy as np
+import openai
+import pytest
+from tritonclient import http as triton
+from tritonclient.utils import InferenceServerException
+
+from tests.integration.server import Server, Tenant, predict, running, upload
+from tests.support import make_adapter_file
+
+TEXTS = ["hello", "a longer text", "größer"]
+MODEL = "acme.intents"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Tenant]]:
+    with running(tmp_path_factory.mktemp("clients")) as (server, digest):
+        tenant = server.add_tenant("acme")
+        with server.http(tenant.key) as http:
+            upload(http, "acme", "intents", make_adapter_file(backbone=digest))
+        yield server, tenant
+
+
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_tritonclient(served: tuple[Server, Tenant], is_binary: bool) -> None:
+    server, tenant = served
+    headers = {"Authorization": f"Bearer {tenant.key}"}
+    with server.http(tenant.key) as http:
+        expected = predict(http, "acme", "intents", TEXTS)["predictions"]
+    with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready(MODEL, headers=headers)
+        assert client.get_server_metadata(headers)["name"] == "headstock"
+        assert client.get_model_metadata(MODEL, headers=headers)["versions"] == ["1"]
+        assert client.get_model_repository_index(headers)[0]["name"] == MODEL
+        given = triton.InferInput("text", [len(TEXTS)], "BYTES")
+        given.set_data_from_numpy(np.array(TEXTS, dtype=object), binary_data=is_binary)
+        wanted = [
+            triton.InferRequestedOutput(name, binary_data=is_binary)
+            for name in ("label", "score", "scores")
+        ]
+        for version in ("", "1"):
+            found = client.infer(MODEL, [given], version, wanted, "7", headers=headers)
+            labels = [
+                each.decode() if isinstance(each, bytes) else each
+                for each in found.as_numpy("label")
+            ]
+            assert labels == [each["label"] for each in expected]
+            assert found.as_numpy("score").tolist() == [each["score"] for each in expected]
+            assert found.as_numpy("scores").shape == (len(TEXTS), 2)
+            assert found.get_response()["id"] == "7"
+        with pytest.raises(InferenceServerException, match="no tenant 'other'"):
+            client.infer("other.intents", [given], headers=headers)
+
+
+def test_openai(served: tuple[Server, Tenant]) -> None:
+    server, tenant = served
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=tenant.key) as client:
+        found = client.embeddings.create(model="tiny", input=TEXTS)
+        plain = client.embeddings.create(model=MODEL, input=TEXTS, encoding_format="float")
+        assert [each.embedding for each in found.data] == [each.embedding for each in plain.data]
+        assert found.usage.total_tokens == plain.usage.total_tokens > len(TEXTS)
+        with pytest.raises(openai.NotFoundError):
+            client.embeddings.create(model="text-embedding-3-small", input="hello")
+    with (
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="sk-unknown") as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        client.embeddings.create(model="tiny", input="hello")
+
+
+def test_curl(served: tuple[Server, Tenant]) -> None:
+    server, tenant = served
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["hello"]}
+    key = f"Authorization: Bearer {tenant.key}"
+    url = f"{server.url}/v2/models/{MODEL}/infer"
+    command = ["curl", "-sf", "-H", key, url, "-d", json.dumps({"inputs": [tensor]})]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["model_name"] == MODEL
