@@ -24,6 +24,21 @@ class ProblemDocument(Wire):
     code: str
 
 
+class OpenAiErrorBody(Wire):
+    """What went wrong; `code` is stable."""
+
+    message: str
+    type: str
+    param: None = None
+    code: str
+
+
+class OpenAiError(Wire):
+    """An error in OpenAI's shape."""
+
+    error: OpenAiErrorBody
+
+
 class NewTenant(Wire):
     """A tenant to create."""
 

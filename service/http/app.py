@@ -18,7 +18,7 @@ from adapters.errors import DeadlineExceeded, NotFound, Overloaded
 from service import VERSION
 from service.access import authorize
 from service.errors import MethodNotAllowed, Problem, TimedOut, TooSlow, to_problem
-from service.http.call import Call, problem_response, time_given
+from service.http.call import Call, openai_error, problem_response, time_given
 from service.http.docs import docs_routes
 from service.http.oip import oip_error
 from service.http.openapi import build_openapi
@@ -36,6 +36,7 @@ _BODY_S = 8.0  # of these, for the body
 _RESPONDERS: Mapping[Errors, Callable[[Problem], Response]] = {
     "problem": problem_response,
     "oip": oip_error,
+    "openai": openai_error,
 }
 Endpoint = Callable[[Request, Sequence[str], Runtime], Awaitable[Response]]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -125,6 +126,8 @@ class HttpApp:
 
 def _responder(path: str) -> Callable[[Problem], Response]:
     """How errors are said on a path that no route need have."""
+    if path == "/v1/embeddings":
+        return openai_error
     return oip_error if path == "/v2" or path.startswith("/v2/") else problem_response
 
 

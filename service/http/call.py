@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -179,11 +179,6 @@ def json_response(content: BaseModel, status: int = 200) -> Response:
 
 def problem_response(problem: Problem) -> Response:
     """An RFC 9457 problem document."""
-    headers = {}
-    if problem.retry_after_s is not None:
-        headers["Retry-After"] = str(problem.retry_after_s)
-    if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
     content = {
         "type": f"urn:headstock:problem:{problem.code}",
         "title": problem.title,
@@ -191,7 +186,25 @@ def problem_response(problem: Problem) -> Response:
         "detail": problem.detail,
         "code": problem.code,
     }
-    return JSONResponse(content, problem.status, headers, media_type="application/problem+json")
+    return error_response(problem, content, "application/problem+json")
+
+
+def openai_error(problem: Problem) -> Response:
+    """An error in OpenAI's shape, where its clients look for the message."""
+    said = {"message": problem.detail, "type": problem.title, "param": None, "code": problem.code}
+    return error_response(problem, {"error": said})
+
+
+def error_response(
+    problem: Problem, content: Mapping[str, Any], media_type: str = "application/json"
+) -> Response:
+    """An error with the headers that belong to its status."""
+    headers = {}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(problem.retry_after_s)
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(content, problem.status, headers, media_type=media_type)
 
 
 def _refusal(error: ValidationError) -> InvalidInput:

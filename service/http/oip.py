@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from adapters.errors import InvalidInput, Overloaded
 from service.aside import aside
 from service.bounds import INLINE_SCORES
 from service.errors import Problem
-from service.http.call import Call, json_response, parse
+from service.http.call import Call, error_response, json_response, parse
 from service.oip.inference import Inference, Inferred, infer
 from service.oip.models import server_metadata
 from service.oip.names import ModelName
@@ -84,12 +84,7 @@ async def model_infer(call: Call) -> Response:
 
 def oip_error(problem: Problem) -> Response:
     """An error as the protocol has it."""
-    headers = {}
-    if problem.retry_after_s is not None:
-        headers["Retry-After"] = str(problem.retry_after_s)
-    if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": problem.detail}, problem.status, headers)
+    return error_response(problem, {"error": problem.detail})
 
 
 def _model(call: Call) -> ModelName:

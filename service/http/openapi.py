@@ -31,6 +31,7 @@ _QUERY = {"activate": "Let the uploaded version answer at once."}
 _ERRORS: dict[Errors, tuple[str, type[BaseModel]]] = {
     "problem": ("application/problem+json", schemas.ProblemDocument),
     "oip": ("application/json", ErrorDocument),
+    "openai": ("application/json", schemas.OpenAiError),
 }
 
 

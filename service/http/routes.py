@@ -15,7 +15,8 @@ from service.oip import schemas as schemas_oip
 
 Handler = Callable[[Call], Awaitable[Response]]
 FILE: Literal["file"] = "file"  # a raw body: the bytes of an adapter file
-Errors = Literal["problem", "oip"]  # how errors are said: RFC 9457, or as the protocol has them
+# How errors are said: by RFC 9457, or as a protocol's clients look for them.
+Errors = Literal["problem", "oip", "openai"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ ROUTES: tuple[Route, ...] = (
         {200: schemas.EmbeddingsResponse},
         body=schemas.EmbeddingsRequest,
         fails=(404, 429),
+        errors="openai",
     ),
     Route("GET", "/v1/backbones", handlers.list_backbones, "any", {200: schemas.BackboneList}),
     Route("GET", "/metrics", handlers.metrics, None, {200: "text"}),

@@ -108,6 +108,8 @@ async def test_every_failure_is_a_problem_document(server: Server) -> None:
             media, name = "application/problem+json", "ProblemDocument"
             if path.startswith("/v2"):
                 media, name = "application/json", "ErrorDocument"
+            elif path == "/v1/embeddings":
+                media, name = "application/json", "OpenAiError"
             assert content == {media: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 

@@ -66,7 +66,7 @@ def test_openai(served: tuple[Server, Tenant]) -> None:
         plain = client.embeddings.create(model=MODEL, input=TEXTS, encoding_format="float")
         assert [each.embedding for each in found.data] == [each.embedding for each in plain.data]
         assert found.usage.total_tokens == plain.usage.total_tokens > len(TEXTS)
-        with pytest.raises(openai.NotFoundError):
+        with pytest.raises(openai.NotFoundError, match="there is no model"):
             client.embeddings.create(model="text-embedding-3-small", input="hello")
     with (
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="sk-unknown") as client,

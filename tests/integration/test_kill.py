@@ -16,7 +16,7 @@ from tests.integration.server import ADMIN_KEY, Server, make_home, predict, wait
 from tests.support import make_manifest, make_tensors
 from tests.tiny import WIDTH
 
-ROUNDS = 6
+ROUNDS = 4
 MOST_ANSWERED = 3  # before a kill
 FILES = 8
 ADAPTERS = "/v1/tenants/acme/adapters"
