@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.answers import Classified, Estimated, MultiLabelled, Ranked, Tagged
-from adapters.entities import locate
+from adapters.answers import Classified, Estimated, MultiLabelled, Ranked
 from adapters.errors import InvalidInput
 from adapters.manifest import MAX_LABELS, TaskName
 from service.access import Principal
+from service.answers import to_prediction
 from service.aside import aside
 from service.bounds import INLINE_SCORES
 from service.oip.names import ModelName
 from service.oip.tensors import Tensor
 from service.pipeline import Answered, Pipeline
+from service.schemas import TaggingPrediction
 
 INPUT = "text"
 
@@ -130,18 +131,9 @@ def _listed(labels: Ranked) -> str:
 def _entities(name: str, answered: Answered, texts: Sequence[str]) -> Tensor:
     values = []
     for answer, text, row in zip(answered.answers, texts, answered.rows, strict=True):
-        assert isinstance(answer, Tagged), "a tagger answers with entities"
-        spans = row.spans.characters if row.spans else ()
-        found = [
-            {
-                "label": each.label,
-                "score": each.score,
-                "start": each.start,
-                "end": each.end,
-                "text": text[each.start : each.end],
-            }
-            for each in locate(answer.entities, text, spans)
-        ]
+        prediction = to_prediction(answer, text, row.spans.characters if row.spans else ())
+        assert isinstance(prediction, TaggingPrediction), "a tagger answers with entities"
+        found = [each.model_dump() for each in prediction.entities]
         values.append(json.dumps(found, ensure_ascii=False))
     return Tensor(name, (len(values),), values)
 
