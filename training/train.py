@@ -92,7 +92,9 @@ def read_lesson(
     more = NONE
     if unlabelled is not None:
         check_takes_unlabelled(recipe)
-        more = read_unlabelled(unlabelled, columns.text, texts, test_texts, recipe.seed)
+        others = np.setdiff1d(np.arange(len(rows.texts)), split.train)
+        others_texts = rows.pick(others)[0]
+        more = read_unlabelled(unlabelled, columns.text, texts, others_texts, recipe.seed)
     return Lesson(rows, split, TrainingRows(texts, targets, labels, names, more), test_texts)
 
 

@@ -5,6 +5,7 @@ texts, a graph of nearest neighbours makes that agree among near ones, and the n
 to labels and guesses together.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from training.data.unlabelled import Unlabelled
 from training.errors import InvalidRecipe
 from training.features import Encoded
 from training.heads import METHODS, Chosen, Fold, MethodName, Problem, choose_head
-from training.heads.base import Floats, Settings
+from training.heads.base import Floats, Settings, as_finite
 from training.heads.outputs import raw_outputs
 from training.heads.select import Progress, quiet_solvers
 from training.recipe import Recipe
@@ -30,6 +31,14 @@ SHARPNESSES = (1.0, 2.0, 4.0)
 MOST_JUDGED = 4_000
 GUESS_WEIGHT = 1 / 3  # of the weight that a labelled row of the class has
 _LEAST = 1e-12
+_NO_GAIN = (
+    "the unlabelled texts were no clear gain for rows that were held out: the adapter is of the "
+    "labelled rows alone"
+)
+_UNTAUGHT = (
+    "the prototypes that LoRA was trained beside had the least loss of rows that were held out: "
+    "they are the head, and unlabelled texts teach nothing there"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,7 @@ class SelfTaught:
     chosen: Chosen
     teacher: Teacher | None
     tried: dict[str, str | float]
+    notes: tuple[str, ...] = ()  # for the user's eyes
 
     def to_fit(self, x: NDArray[np.float32] | None) -> Chosen:
         """What was chosen, with the problem to fit at last."""
@@ -79,18 +89,15 @@ class SelfTaught:
         return self.teacher.teach(problem, x)
 
     def left_out(self) -> "SelfTaught":
-        """The same where a head that they do not teach is taken in the end."""
-        tried: dict[str, str | float] = {"unlabelled": "no"} if self.tried else {}
-        return replace(self, chosen=self.without, teacher=None, tried={**self.tried, **tried})
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """For the user's eyes."""
-        if self.teacher is not None or not self.tried:
-            return ()
-        return (
-            "the unlabelled texts were no clear gain for rows that were held out: the adapter is "
-            "of the labelled rows alone",
+        """The same where a head that they do not teach is taken in the end: LoRA's prototypes."""
+        if not self.tried:
+            return self
+        return SelfTaught(
+            self.without,
+            self.without,
+            None,
+            {**self.tried, "unlabelled": "no"},
+            self.notes if self.teacher is None else (_UNTAUGHT,),
         )
 
 
@@ -111,11 +118,11 @@ def choose_with_guesses(
         return SelfTaught(without, without, None, {})
     problem = without.problem
     with quiet_solvers():
-        teacher, found = _choose_teacher(method, task, without, x, folds)
+        as_finite(x)  # else it would be found out after all the work
+        teacher, guesses = _choose_teacher(method, task, without, x, folds)
     drawn = _drawn(len(x), problem.seed)
     x = x[drawn]
-    guesses = [_classes(each, problem)[drawn] for each in found]
-    taught = _with_guesses(problem, x, guesses)
+    taught = _with_guesses(problem, x, [each[drawn] for each in guesses])
     n_known, n_more = len(problem.x), len(x)
     with_own = [  # each fold has the guesses that its own rows led to
         Fold(np.append(fold.train, n_known + number * n_more + np.arange(n_more)), fold.held)
@@ -123,7 +130,8 @@ def choose_with_guesses(
     ]
     chosen = choose_head(METHODS[method], task, taught, with_own, progress)
     gains = without.losses - chosen.losses
-    is_better = gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains))
+    # Of a single row nobody knows what chance does.
+    is_better = len(gains) > 1 and gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains))
     tried: dict[str, str | float] = {
         "unlabelled": "yes" if is_better else "no",
         "out_of_fold_loss_labelled": without.loss,
@@ -132,7 +140,7 @@ def choose_with_guesses(
         "unlabelled_sharpness": teacher.sharpness,
     }
     if not is_better:
-        return SelfTaught(without, without, None, tried)
+        return SelfTaught(without, without, None, tried, (_NO_GAIN,))
     return SelfTaught(without, chosen, teacher, tried)
 
 
@@ -172,26 +180,26 @@ def _choose_teacher(
     without: Chosen,
     x: NDArray[np.float32],
     folds: Sequence[Fold],
-) -> tuple[Teacher, list[Floats]]:
-    """The teacher that guesses held-out rows best, and its probabilities [m + u, C] a fold."""
+) -> tuple[Teacher, list[NDArray[np.int64]]]:
+    """The teacher that guesses held-out rows best, and the classes [u] that it guesses a fold.
+
+    Of a fold's probabilities [m + u, C], which may be many, only what is used later is kept.
+    """
     problem = without.problem
     graph = neighbour_graph(np.concatenate([problem.x, x]))
-    raws = [_think(method, without.settings, problem, fold.train, x) for fold in folds]
-    best: tuple[float, Teacher, list[Floats]] | None = None
-    for factor in SHARPNESSES:
-        sharpness = factor / without.temperature
-        plain = [
-            spread(graph, _start(problem, fold.train, sharpness * raw))
-            for fold, raw in zip(folds, raws, strict=True)
-        ]
-        evened = [balanced(each, _shares(problem)) for each in plain]
-        for is_balanced, found in ((False, plain), (True, evened)):
-            loss = _loss(task, problem, folds, found)
-            if best is None or loss < best[0]:
-                teacher = Teacher(method, without.settings, sharpness, is_balanced)
-                best = loss, teacher, found
-    assert best is not None, "there are candidates"
-    return best[1:]
+    held: defaultdict[tuple[float, bool], list[Floats]] = defaultdict(list)
+    classes: defaultdict[tuple[float, bool], list[NDArray[np.int64]]] = defaultdict(list)
+    for fold in folds:
+        raw = _think(method, without.settings, problem, fold.train, x)
+        shares = _shares(problem.take(fold.train))
+        for factor in SHARPNESSES:
+            sharpness = factor / without.temperature
+            found = spread(graph, _start(problem, fold.train, sharpness * raw))
+            for is_balanced, guessed in ((False, found), (True, balanced(found, shares))):
+                held[sharpness, is_balanced].append(guessed[fold.held])
+                classes[sharpness, is_balanced].append(_classes(guessed, problem))
+    best = min(held, key=lambda way: _loss(task, problem, folds, held[way]))
+    return Teacher(method, without.settings, *best), classes[best]
 
 
 def _drawn(n: int, seed: int) -> NDArray[np.int64]:
@@ -217,7 +225,8 @@ def _think(
 def _start(problem: Problem, known: NDArray[np.int64], logits: Floats) -> Floats:
     """The classes of the `known` vectors, and what is thought of all others."""
     start: Floats = softmax(logits, axis=1)
-    start[known] = np.eye(problem.n_outputs)[problem.y[known]]
+    start[known] = 0.0
+    start[known, problem.y[known]] = 1.0
     return start
 
 
@@ -249,14 +258,10 @@ def _shares(problem: Problem) -> Floats:
 
 
 def _loss(
-    task: Task[Any], problem: Problem, folds: Sequence[Fold], found: Sequence[Floats]
+    task: Task[Any], problem: Problem, folds: Sequence[Fold], held: Sequence[Floats]
 ) -> float:
-    """Of the rows that were held out, whose classes were guessed like those of the others."""
-    raw = np.log(
-        np.maximum(
-            np.concatenate([each[fold.held] for fold, each in zip(folds, found, strict=True)]),
-            _LEAST,
-        )
-    )
-    y = problem.y[np.concatenate([fold.held for fold in folds])]
-    return float(task.losses(raw, y, task.calibrate(raw, y)).mean())
+    """Of the probabilities of each fold's held-out rows, which were guessed like the others."""
+    raw = np.log(np.maximum(np.concatenate(held), _LEAST))
+    rows = np.concatenate([fold.held for fold in folds])
+    y = problem.y[rows]
+    return float((problem.weights[rows] * task.losses(raw, y, task.calibrate(raw, y))).mean())

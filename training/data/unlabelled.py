@@ -11,7 +11,10 @@ from training.data.splits import normalise
 from training.data.tables import read_table
 from training.errors import InvalidData
 
-MOST_TEXTS = 20_000  # the graph of near texts takes time by the square of their number
+MOST_TEXTS = 20_000
+# The graph of near texts takes time by the square of all that is in it, and probabilities take
+# memory by their number: with 40,000 a graph takes half a minute.
+MOST_WITH_LABELLED = 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,19 @@ NONE = Unlabelled()
 
 
 def read_unlabelled(
-    path: Path, column: str, train: Sequence[str], test: Sequence[str], seed: int
+    path: Path, column: str, train: Sequence[str], others: Sequence[str], seed: int
 ) -> Unlabelled:
-    """The texts of a file's column that stand neither in the training nor in the test rows.
+    """The texts of a file's column that have no label: neither in `train` nor in `others`.
 
-    A text of a test row would teach what it looks like to whoever is measured by it. Raises
-    InvalidData.
+    `others` are all labelled rows that do not train. A text of one would teach what it looks like,
+    and who is measured by it, now or later, would look better than they are. Raises InvalidData.
     """
+    most = min(MOST_TEXTS, MOST_WITH_LABELLED - len(train))
+    if most <= 0:
+        raise InvalidData(
+            f"{len(train):,} labelled rows: unlabelled texts are for fewer than "
+            f"{MOST_WITH_LABELLED:,}; leave out --unlabelled"
+        )
     table = read_table(path)
     if column not in table.columns:
         there = ", ".join(map(repr, table.columns[:20]))
@@ -47,7 +56,7 @@ def read_unlabelled(
         content = text.encode("utf-8", "surrogatepass")
         digest.update(len(content).to_bytes(8, "little") + content)
     known = {normalise(text) for text in train}
-    measured = {normalise(text) for text in test} - known
+    measured = {normalise(text) for text in others} - known
     by_form: dict[str, str] = {}
     for text in found:
         by_form.setdefault(normalise(text), text)
@@ -56,14 +65,16 @@ def read_unlabelled(
     kept = [text for form, text in by_form.items() if form not in left]
     if not kept:
         raise InvalidData(
-            f"{path} has no text that is neither a training nor a test row; give other texts of "
-            "the same kind, or leave out --unlabelled"
+            f"{path} has no text that is no labelled row; give other texts of the same kind, or "
+            "leave out --unlabelled"
         )
     notes = []
     if left_out:
-        notes.append(f"unlabelled texts that are test rows too, and were left out: {left_out}")
-    if len(kept) > MOST_TEXTS:
-        notes.append(f"of {len(kept):,} unlabelled texts {MOST_TEXTS:,} were drawn")
-        places = np.random.default_rng(seed).choice(len(kept), MOST_TEXTS, replace=False)
+        notes.append(
+            f"unlabelled texts that are rows to measure on too, and were left out: {left_out}"
+        )
+    if len(kept) > most:
+        notes.append(f"of {len(kept):,} unlabelled texts {most:,} were drawn")
+        places = np.random.default_rng(seed).choice(len(kept), most, replace=False)
         kept = [kept[place] for place in np.sort(places)]
     return Unlabelled(tuple(kept), digest.hexdigest(), tuple(notes))

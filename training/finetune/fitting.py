@@ -63,8 +63,8 @@ def fit_with_lora(
     task, recipe = workshop.task, workshop.recipe
     probe = probe_lora(workshop, settings, rows, encoded, named)
     frozen = taught_examples(workshop, rows, encoded, named)
-    without, _ = _fit_by(workshop, rows, frozen, probe.held, more)
-    if probe.fit.loss >= without.loss:
+    without = _choose_by(workshop, rows, frozen, probe.held, more).chosen.loss
+    if probe.fit.loss >= without:
         worse = (
             "LoRA did not lower the loss of the rows that were held out for it: the adapter is a "
         )
@@ -98,7 +98,7 @@ def fit_with_lora(
             **probe.fit.settings,
             "label_names": "yes" if rows.names else "no",
             "held_out_loss": probe.fit.loss,
-            "held_out_loss_frozen": without.loss,
+            "held_out_loss_frozen": without,
             "lora_best_epoch": float(probe.epochs),
             **probe.taught.tried,
             **about(rows.unlabelled),
@@ -136,7 +136,8 @@ def probe_lora(
     lora = make_lora(tuned.factors)
     behind, named_behind, more_behind = _encode_all(workshop, rows, "features, trial", lora)
     examples = taught_examples(workshop, rows, behind, named_behind)
-    fit, taught = _fit_by(workshop, rows, examples, held, more_behind)
+    taught = _choose_by(workshop, rows, examples, held, more_behind)
+    fit = fit_chosen(METHODS[recipe.method], task, taught.to_fit(vectors_of(more_behind)))
     own_head = False
     if recipe.head is None and tuned.prototypes is not None and not task.PER_TOKEN:
         problem, fold = make_problem(workshop, rows, examples), _fold(examples, held)
@@ -147,20 +148,19 @@ def probe_lora(
     return Probe(lora, tuned.epochs, held, fit, taught, own_head, tuned.notes)
 
 
-def _fit_by(
+def _choose_by(
     workshop: Workshop,
     rows: TrainingRows,
     examples: Examples,
     held: NDArray[np.int64],
     more: Encoded,
-) -> tuple[Fit, SelfTaught]:
-    """A head whose settings and temperature are chosen by the rows `held`."""
+) -> SelfTaught:
+    """A head's settings and temperature, and whether unlabelled texts teach, by the rows `held`."""
     fold = _fold(examples, held)
     problem = make_problem(workshop, rows, examples)
-    method, x = workshop.recipe.method, vectors_of(more)
+    method = workshop.recipe.method
     chosen = choose_head(METHODS[method], workshop.task, problem, [fold])
-    taught = choose_with_guesses(method, workshop.task, chosen, x, [fold])
-    return fit_chosen(METHODS[method], workshop.task, taught.to_fit(x)), taught
+    return choose_with_guesses(method, workshop.task, chosen, vectors_of(more), [fold])
 
 
 def _fold(examples: Examples, held: NDArray[np.int64]) -> Fold:

@@ -1,6 +1,7 @@
 """Guesses of unlabelled vectors teach where held-out rows gain, and no fold sees its own rows."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,21 @@ from backbone import Backbone
 from tests.tiny import make_tiny_backbone
 from tests.unit.training.heads.problems import blobs, problem_of
 from training.data.rows import Columns
-from training.errors import InvalidRecipe
+from training.errors import InvalidData, InvalidRecipe
 from training.features import FeatureCache, Progress
 from training.fleet.manifest import Job
 from training.fleet.train import _inputs
-from training.heads import METHODS, MethodName, choose_head, fit_chosen
+from training.heads import METHODS, Fold, MethodName, choose_head, fit_chosen
 from training.recipe import Recipe, make_recipe
+from training.spreading import neighbour_graph
 from training.tasks import TASKS
 from training.train import Trained, read_lesson, train_adapter
-from training.unlabelled import GUESS_WEIGHT, SelfTaught, choose_with_guesses
+from training.unlabelled import (
+    GUESS_WEIGHT,
+    SelfTaught,
+    _choose_teacher,
+    choose_with_guesses,
+)
 
 TASK = TASKS["classification"]
 N_CLASSES = 12
@@ -77,10 +84,41 @@ def test_what_a_better_head_makes_needless_is_left_out() -> None:
     again = found.left_out()
     assert again.teacher is None
     assert again.tried["unlabelled"] == "no"
+    assert "prototypes" in again.notes[0]  # they were a gain, only not for this head
     assert again.to_fit(few_and_many()[2]).problem is found.without.problem
     nothing = choose_with_guesses("logistic", TASK, found.without, None, [])
     assert nothing.left_out().tried == {}
     assert nothing.left_out().notes == ()
+
+
+def test_probabilities_take_memory_of_a_fold_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = blobs(100, 30, d=8)
+    problem, folds = problem_of(x[:1000], y[:1000], 100, 0)
+    chosen = choose_head(METHODS["centroid"], TASK, problem, folds)
+    graph = neighbour_graph(x)  # which takes more, at so few labels
+    monkeypatch.setattr("training.unlabelled.neighbour_graph", lambda _: graph)
+    tracemalloc.start()
+    _choose_teacher("centroid", TASK, chosen, x[1000:], folds)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12 * len(x) * 100 * 8  # all folds and ways at once took 25 times that
+
+
+def test_a_single_held_out_row_proves_nothing() -> None:
+    x, y, more, _ = few_and_many()
+    problem, _ = problem_of(x, y, N_CLASSES, 0)
+    fold = Fold(np.arange(1, len(x)), np.array([0]))
+    chosen = choose_head(METHODS["logistic"], TASK, problem, [fold])
+    assert choose_with_guesses("logistic", TASK, chosen, more, [fold]).teacher is None
+
+
+def test_a_vector_that_is_no_number_is_refused() -> None:
+    x, y, more, _ = few_and_many()
+    problem, folds = problem_of(x, y, N_CLASSES, 0)
+    chosen = choose_head(METHODS["logistic"], TASK, problem, folds)
+    more[3] = np.nan
+    with pytest.raises(InvalidData):
+        choose_with_guesses("logistic", TASK, chosen, more, folds)
 
 
 def test_texts_that_tell_nothing_are_left_out() -> None:
@@ -120,7 +158,6 @@ def test_the_class_of_a_held_out_row_changes_nothing_that_its_fold_is_taught(
     monkeypatch.setattr("training.unlabelled.choose_head", watch)
     # How guesses are made is one choice for all folds, as a head's settings are.
     monkeypatch.setattr("training.unlabelled.SHARPNESSES", (1.0,))
-    monkeypatch.setattr("training.unlabelled.balanced", lambda found, _: found)
     for classes in (y, changed):
         of = replace(without, problem=replace(problem, y=classes))
         choose_with_guesses("logistic", TASK, of, more, folds)
@@ -210,3 +247,14 @@ def test_other_unlabelled_texts_are_other_inputs_of_a_fleets_job(tmp_path: Path)
     with_them = _inputs(job, read_lesson(data, Columns(), Recipe(), more), "digest")
     without = _inputs(job, read_lesson(data, Columns(), Recipe()), "digest")
     assert with_them != without
+
+
+def test_a_row_of_another_split_teaches_nothing(tmp_path: Path) -> None:
+    """It may be measured on another day."""
+    rows = [f"text {n},{'ab'[n % 2]},{('train', 'test', 'valid')[n % 3]}" for n in range(60)]
+    data, more = tmp_path / "rows.csv", tmp_path / "more.csv"
+    data.write_text("\n".join(["text,label,split", *rows]))
+    more.write_text("\n".join(["text", *(row.split(",")[0] for row in rows), "another"]))
+    found = read_lesson(data, Columns(), Recipe(), more).teaching.unlabelled
+    assert found.texts == ("another",)
+    assert "40" in found.notes[0]

@@ -26,11 +26,13 @@ def test_neither_training_nor_test_rows_are_among_them(tmp_path: Path) -> None:
     path = write(tmp_path, "a training row", "A TEST ROW!", "another one")
     found = read_unlabelled(path, "text", ["A training row."], ["a test row"], 0)
     assert found.texts == ("another one",)
-    assert found.notes == ("unlabelled texts that are test rows too, and were left out: 1",)
+    assert found.notes == (
+        "unlabelled texts that are rows to measure on too, and were left out: 1",
+    )
 
 
 def test_nothing_new_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match="neither a training nor a test row"):
+    with pytest.raises(InvalidData, match="no labelled row"):
         read_unlabelled(write(tmp_path, "one"), "text", ["one"], [], 0)
 
 
@@ -55,3 +57,16 @@ def test_the_fingerprint_is_of_all_texts(tmp_path: Path) -> None:
     one = read_unlabelled(write(tmp_path, "a", "b"), "text", [], [], 0).fingerprint
     assert one != read_unlabelled(write(tmp_path, "ab"), "text", [], [], 0).fingerprint
     assert one == read_unlabelled(write(tmp_path, "a", "b"), "text", ["c"], [], 1).fingerprint
+
+
+def test_labelled_rows_count_in_what_a_graph_can_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.unlabelled.MOST_WITH_LABELLED", 12)
+    path = write(tmp_path, *(f"text {number}" for number in range(30)))
+    train = [f"row {number}" for number in range(10)]
+    found = read_unlabelled(path, "text", train, [], 0)
+    assert len(found.texts) == 2
+    assert found.notes == ("of 30 unlabelled texts 2 were drawn",)
+    with pytest.raises(InvalidData, match="12 labelled rows"):
+        read_unlabelled(path, "text", [*train, "a", "b"], [], 0)
