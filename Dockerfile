@@ -1,13 +1,13 @@
 # The serving image: no torch, no training code's dependencies, no root.
 #
 #   docker build -t headstock .
-#   docker run -p 8000:8000 -v headstock:/state headstock
+#   docker run -p 8000:8000 -p 8001:8001 -v headstock:/state headstock
 #
 # Backbones are added where torch is (`headstock backbone add`) and mounted or copied into
 # /state/backbones; the registry lies in /state too unless HEADSTOCK_DATABASE_URL says otherwise.
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY pyproject.toml requirements-serving.txt README.md LICENSE ./
+COPY pyproject.toml setup.py requirements-serving.txt README.md LICENSE ./
 COPY backbone backbone
 COPY adapters adapters
 COPY training training
@@ -29,7 +29,7 @@ ENV PATH=/opt/headstock/bin:$PATH \
 USER headstock
 WORKDIR /state
 VOLUME /state
-EXPOSE 8000
+EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
 ENTRYPOINT ["headstock"]

@@ -89,6 +89,18 @@ class TenantOverloaded(Overloaded):
     code = "tenant-overloaded"
 
 
+class RateLimited(Overloaded):
+    """The tenant has had what its quota gives it in a minute."""
+
+    code = "rate-limited"
+
+
+class QuotaExceeded(HeadstockError):
+    """The tenant has as much as its quota allows."""
+
+    code = "quota-exceeded"
+
+
 class DeadlineExceeded(HeadstockError):
     """The time that the caller gave is over."""
 

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from backbone import BackboneNotFound, find_backbone
-from headstock.client import Client
+from headstock.client import Client, Retry
 from headstock.commands.common import settings
 from headstock.demo import BACKBONE, ensure_backbone
 from headstock.process import Server, free_port, running_server
@@ -26,6 +26,9 @@ from training.backbones.sources import DEFAULT_ID
 
 INT8 = f"{BACKBONE}-int8"  # the default backbone again, in the other precision
 PACKAGES = ("onnxruntime", "numpy", "torch", "bentoml", "scikit-learn")
+
+
+ONCE = Retry(attempts=1)  # what fails is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,9 @@ class Bench:
     client: Client
     server: Server
 
-    def new_client(self) -> Client:
-        """A client of its own, for a thread of its own."""
-        return Client(self.server.url, self.client.key)
+    def new_client(self, retry: Retry = ONCE) -> Client:
+        """A client of its own; a request that fails is not sent again, unless it shall be."""
+        return Client(self.server.url, self.client.key, retry)
 
     def worker_rss(self) -> int:
         """Resident bytes of the process that answers."""
@@ -81,7 +84,7 @@ def bench(
         }
         with (
             running_server(Path(folder) / "server.log", free_port(), environment) as server,
-            Client(server.url, key) as client,
+            Client(server.url, key, ONCE) as client,
         ):
             yield Bench(client, server)
 

@@ -13,6 +13,7 @@ from adapters.adapter import build_adapter
 from adapters.manifest import Calibration, Manifest
 from benchmarks.common import Bench, Figure, backbone_digest, bench
 from headstock.client import RequestFailed
+from headstock.client.answers import Predictions
 
 TENANTS = 200
 LABELS = 77
@@ -99,14 +100,10 @@ def _swap(running: Bench, folder: Path, digest: str) -> list[Figure]:
     ]
 
 
-def _outcome(answer: dict[str, object]) -> str:
+def _outcome(answer: Predictions) -> str:
     """Which version the labels are of, and whether the answer names the same one."""
-    rows = answer["predictions"]
-    adapter = answer["adapter"]
-    assert isinstance(rows, list)
-    assert isinstance(adapter, dict)
-    names = {row["label"].partition("/")[0] for row in rows}
-    expected = "even" if adapter["version"] == 1 else "odd"
+    names = {row["label"].partition("/")[0] for row in answer["predictions"]}
+    expected = "even" if answer["adapter"]["version"] == 1 else "odd"
     return expected if names == {expected} else "mixed"
 
 

@@ -1,13 +1,16 @@
 """Predictions as a table for people: the columns are the task's."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headstock.client.answers import Prediction
 
 Cells = tuple[str, ...]
 
 
 def prediction_table(
-    texts: Sequence[str], predictions: Sequence[dict[str, Any]]
+    texts: Sequence[str], predictions: "Sequence[Prediction]"
 ) -> tuple[Cells, list[Cells]]:
     """The columns and the rows of one request's predictions, at least one row a text."""
     columns = _columns(predictions[0])
@@ -18,7 +21,7 @@ def prediction_table(
     return columns, rows
 
 
-def _columns(prediction: dict[str, Any]) -> Cells:
+def _columns(prediction: "Prediction") -> Cells:
     if "entities" in prediction:
         return "text", "entity", "label", "score", "characters"
     if "values" in prediction:
@@ -28,11 +31,11 @@ def _columns(prediction: dict[str, Any]) -> Cells:
     return "text", "label", "score"
 
 
-def _cells(prediction: dict[str, Any]) -> Iterator[Cells]:
+def _cells(prediction: "Prediction") -> Iterator[Cells]:
     if "entities" in prediction:
-        for each in prediction["entities"]:
-            place = f"{each['start']}-{each['end']}"
-            yield each["text"], each["label"], f"{each['score']:.3f}", place
+        for entity in prediction["entities"]:
+            place = f"{entity['start']}-{entity['end']}"
+            yield entity["text"], entity["label"], f"{entity['score']:.3f}", place
     elif "values" in prediction:
         for target, value in prediction["values"].items():
             yield target, f"{value:.6g}"

@@ -13,7 +13,7 @@ from headstock.commands.curves import curves
 from headstock.commands.measure import evaluate, inspect
 from headstock.commands.peft import import_peft
 from headstock.commands.serve import serve
-from headstock.commands.tenants import key_app, tenant_app
+from headstock.commands.tenants import audit, key_app, tenant_app
 from headstock.commands.train import train
 from headstock.demo import demo
 from headstock.output import note, show_json
@@ -54,6 +54,7 @@ app.command()(inspect)
 app.command()(curves)
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(key_app, name="key")
+app.command()(audit)
 app.command()(push)
 app.add_typer(release_app, name="release")
 app.command()(predict)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,7 @@ from headstock.process import free_port, running_server
 if TYPE_CHECKING:
     from adapters.manifest import Manifest
     from headstock.client import Client
+    from headstock.client.answers import Prediction, Predictions
 
 SAMPLES = Path(__file__).parent / "samples"
 BACKBONE = "minilm"
@@ -57,7 +58,10 @@ def demo(
 ) -> None:
     """Show the whole way, or keep a server with the sample tenants up."""
     if serve:
-        check_port(settings().host, settings().port)  # now, not after the training
+        current = settings()
+        for port in (current.port, current.grpc_port):
+            if port:
+                check_port(current.host, port)  # now, not after the training
     ensure_backbone()
     samples = train_samples()
     if not json:
@@ -194,6 +198,8 @@ def _server(port: int, database: str | None) -> Iterator["Client"]:
     variables = {"HEADSTOCK_BACKBONES": BACKBONE, "HEADSTOCK_ADMIN_KEY": key}
     if database is not None:
         variables["HEADSTOCK_DATABASE_URL"] = database
+    else:
+        variables["HEADSTOCK_GRPC_PORT"] = str(settings().grpc_port)
     note(f"$ headstock serve --backbone {BACKBONE} --port {port}")
     # A SIGTERM ends like a Ctrl-C: the server is stopped in order.
     previous = signal.signal(signal.SIGTERM, _interrupt)
@@ -221,9 +227,10 @@ def swap_under_load(client: "Client", file: Path) -> Tally:
     tally, stop, lock = Tally(), threading.Event(), threading.Lock()
 
     def send() -> None:
-        from headstock.client import Client
+        from headstock.client import Client, Retry
 
-        with Client(client.server, os.environ["HEADSTOCK_ADMIN_KEY"]) as own:
+        once = Retry(attempts=1)  # a failure that is mended is one
+        with Client(client.server, os.environ["HEADSTOCK_ADMIN_KEY"], once) as own:
             while not stop.is_set():
                 try:
                     answer = own.predict("shop", ADAPTER, SENTENCES[:2])
@@ -272,14 +279,14 @@ def _summary(sample: Sample) -> tuple[str, str, str, str, str]:
     )
 
 
-def _show_answers(before: dict[str, Any], after: dict[str, Any]) -> None:
+def _show_answers(before: "Mapping[str, Predictions]", after: "Predictions") -> None:
     title = "The same sentences, one backbone, each tenant's own answers"
     _show_beside(title, {"shop": before["shop"], "clinic": before["clinic"]})
     title = "The same tenant before and after its second version, which knows damaged_item"
     _show_beside(title, {"shop, version 1": before["shop"], "shop, version 2": after})
 
 
-def _show_beside(title: str, answers: dict[str, Any]) -> None:
+def _show_beside(title: str, answers: "Mapping[str, Predictions]") -> None:
     rows = [
         (sentence, *(_shown(answer["predictions"][place]) for answer in answers.values()))
         for place, sentence in enumerate(SENTENCES)
@@ -287,7 +294,7 @@ def _show_beside(title: str, answers: dict[str, Any]) -> None:
     show_table(title, ("sentence", *answers), rows)
 
 
-def _shown(prediction: dict[str, Any]) -> str:
+def _shown(prediction: "Prediction") -> str:
     return f"{prediction['label']}\n{prediction['score']:.2f}"
 
 

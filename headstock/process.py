@@ -44,7 +44,8 @@ def running_server(log: Path, port: int, settings: Mapping[str, str]) -> Iterato
         InvalidInput: the port is taken; whoever listens there would pass for the new server.
         ServerFailed: it did not become ready.
     """
-    environment = {**server_environment(), **settings, "HEADSTOCK_PORT": str(port)}
+    ports = {"HEADSTOCK_GRPC_PORT": str(free_port()), "HEADSTOCK_PORT": str(port)}
+    environment = {**server_environment(), **ports, **settings}
     check_port(environment.get("HEADSTOCK_HOST", "127.0.0.1"), port)
     with log.open("wb") as output:
         # In a session of its own: a Ctrl-C at the terminal is the caller's to handle.

@@ -1,6 +1,8 @@
 """Who is asking, and what for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from adapters.errors import MissingScope, NotFound, Unauthenticated
@@ -31,8 +33,14 @@ class Keyring:
     An admin key in the settings stands in place of the one made at first start.
     """
 
-    def __init__(self, directory: Directory, admin_key: str | None) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        admin_key: str | None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._directory = directory
+        self._clock = clock
         self._admin_digest = None if admin_key is None else secret_digest(admin_key)
 
     def authenticate(self, authorization: str | None) -> Principal:
@@ -42,7 +50,7 @@ class Keyring:
             raise Unauthenticated("send a key as 'Authorization: Bearer <key>'")
         principal = self._principal(text.strip())
         if principal is None:
-            raise Unauthenticated("the key is not valid: unknown, mistyped or revoked")
+            raise Unauthenticated("the key is not valid: unknown, mistyped, expired or revoked")
         return principal
 
     def _principal(self, text: str) -> Principal | None:
@@ -57,6 +65,8 @@ class Keyring:
         if not same_digest(secret_digest(parsed[1]), key.secret_sha256):
             return None
         if tenant is None and admin is not None:
+            return None
+        if key.expires_at is not None and key.expires_at <= self._clock():
             return None
         return Principal(key.id, tenant, frozenset(key.scopes))
 

@@ -11,6 +11,7 @@ os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 # metric in files shared between processes. There is one worker, and its metrics are its own.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
+import asyncio
 import gc
 
 import bentoml
@@ -19,14 +20,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.errors import HeadstockError
 from backbone import BackboneError
+from service.grpc import GrpcServer
 from service.http import HttpApp
 from service.runtime import Runtime
 from service.settings import Settings
 from service.signals import before_sigterm
+from service.tls import tls_files
 
 _settings = Settings()
 _OF_BENTOML = frozenset({"/livez", "/readyz", "/healthz"})
-_http = HttpApp()
+_http = HttpApp(_settings.cors_origins)
+_has_tls = _settings.tls_certificate is not None
 
 
 class _FrontDoor:
@@ -50,6 +54,13 @@ class _FrontDoor:
     name="headstock",
     workers=1,  # a process is a replica: scale by processes or pods
     http={"host": _settings.host, "port": _settings.port},
+    ssl={
+        "enabled": True,
+        "certfile": str(_settings.tls_certificate),
+        "keyfile": str(_settings.tls_key),
+    }
+    if _has_tls
+    else {},
     traffic={"timeout": 10},  # its timers live as long as the timeout: a long one leaks memory
     metrics={"enabled": False},  # labelled with raw paths, so without bound; /metrics is ours
     logging={"access": {"enabled": False}},  # lets a path forge log lines
@@ -66,6 +77,7 @@ class Headstock:
         bentoml would start a worker that fails again and again, for ever.
         """
         try:
+            tls_files(_settings)
             Runtime.check(_settings)
         except (HeadstockError, BackboneError) as error:
             raise bentoml.exceptions.BentoMLException(str(error)) from error
@@ -76,6 +88,12 @@ class Headstock:
         # Matrix products are small and many: BLAS threads would only get in each other's way.
         threadpoolctl.threadpool_limits(limits=1, user_api="blas")
         self.runtime: Runtime | None = await Runtime.start(_settings)
+        self.grpc: GrpcServer | None = None
+        if _settings.grpc_port:
+            self.grpc = GrpcServer(
+                self.runtime, _settings.host, _settings.grpc_port, tls_files(_settings)
+            )
+            await self.grpc.start()
         _http.runtime = self.runtime
         # What is there now stays. Collections that walk it again and again cost a tenth of the CPU
         # and stop all requests for up to 0.1 s.
@@ -83,15 +101,20 @@ class Headstock:
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
         # uvicorn drains first and calls `stop` last; readiness goes down before that.
-        before_sigterm(self._leave)
+        loop = asyncio.get_running_loop()
+        before_sigterm(lambda: loop.call_soon_threadsafe(self._leave))
 
     def _leave(self) -> None:
         if self.runtime is not None:
             self.runtime.life.is_leaving = True
+        if self.grpc is not None:
+            self.grpc.leave()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml types it so
     async def stop(self) -> None:
         """Called when no request is under way any more."""
+        if self.grpc is not None:
+            await self.grpc.stop()
         runtime, self.runtime = self.runtime, None
         if runtime is not None:
             await runtime.stop()

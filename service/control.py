@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -14,6 +16,8 @@ from adapters.registry import (
     ActiveRelease,
     CacheMode,
     ExpectedRevision,
+    KeyInfo,
+    Quota,
     Registry,
     Release,
     Version,
@@ -27,6 +31,7 @@ from service.follower import Follower
 from service.oip.models import model_metadata
 from service.oip.names import ModelName
 from service.oip.schemas import ModelMetadata
+from service.usage import Usage
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,11 +46,13 @@ class Control:
         follower: Follower,
         residents: ResidentAdapters,
         backbones: Mapping[str, Backbone],
+        usage: Usage,
     ) -> None:
         self._registry = registry
         self._changes = Changes(follower, residents)
         self._residents = residents
         self._backbones = backbones  # by digest
+        self._usage = usage
 
     async def stop(self) -> None:
         """Stop when the change under way is committed."""
@@ -74,12 +81,59 @@ class Control:
         now = await self._change(self._registry.set_feature_cache, tenant, mode, actor=actor)
         return schemas.FeatureCacheMode(mode=now)
 
+    async def get_quota(self, tenant: str) -> schemas.Quota:
+        """What a tenant may have at most. Raises NotFound."""
+        return schemas.Quota(**asdict(await asyncio.to_thread(self._registry.get_quota, tenant)))
+
+    async def set_quota(self, tenant: str, wanted: schemas.Quota, actor: str) -> schemas.Quota:
+        """Set all limits of a tenant. Raises NotFound."""
+        quota = Quota(**wanted.model_dump())
+        await self._change(self._registry.set_quota, tenant, quota, actor=actor)
+        return wanted
+
+    async def get_usage(self, tenant: str) -> schemas.TenantUsage:
+        """What a tenant has, and has used here since the start. Raises NotFound."""
+        has = await asyncio.to_thread(self._registry.holdings, tenant)
+        used = self._usage.of(tenant)
+        return schemas.TenantUsage(
+            adapters=has.adapters,
+            versions=has.versions,
+            bytes=has.bytes,
+            since=self._usage.since,
+            requests=used.requests,
+            rows=used.rows,
+            tokens=used.tokens,
+            compute_share=self._usage.share(tenant),
+        )
+
     async def create_key(
-        self, tenant: str, scopes: Sequence[schemas.TenantScope], actor: str
+        self, tenant: str, wanted: schemas.NewKeyRequest, actor: str
     ) -> schemas.NewKey:
         """A new key of a tenant. Raises NotFound, Conflict."""
-        info, text = await self._change(self._registry.create_key, tenant, scopes, actor=actor)
-        return schemas.NewKey(id=info.id, key=text)
+        return _new_key(
+            *await self._change(
+                self._registry.create_key,
+                tenant,
+                wanted.scopes,
+                lifetime=_lifetime(wanted.expires_in_s),
+                actor=actor,
+            )
+        )
+
+    async def rotate_key(
+        self, tenant: str, key_id: str, wanted: schemas.KeyRotation, actor: str
+    ) -> schemas.NewKey:
+        """A new key in place of another. Raises NotFound, Conflict."""
+        return _new_key(
+            *await self._change(
+                self._registry.rotate_key,
+                tenant,
+                key_id,
+                overlap=timedelta(seconds=wanted.overlap_s),
+                lifetime=_lifetime(wanted.expires_in_s),
+                actor=actor,
+            )
+        )
 
     async def list_keys(self, tenant: str) -> schemas.KeyList:
         """A tenant's keys. Raises NotFound."""
@@ -91,6 +145,7 @@ class Control:
                     scopes=sorted(key.scopes),
                     created_at=key.created_at,
                     revoked_at=key.revoked_at,
+                    expires_at=key.expires_at,
                 )
                 for key in keys
             ]
@@ -99,6 +154,28 @@ class Control:
     async def revoke_key(self, tenant: str, key_id: str, actor: str) -> None:
         """End a key. Raises NotFound."""
         await self._change(self._registry.revoke_key, tenant, key_id, actor=actor)
+
+    async def list_audit(
+        self, tenant: str | None, limit: int, before: int | None
+    ) -> schemas.AuditTrail:
+        """Changes of a tenant, or all where None, newest first."""
+        rows = await asyncio.to_thread(
+            self._registry.list_audit, tenant, limit=limit, before=before
+        )
+        return schemas.AuditTrail(
+            changes=[
+                schemas.AuditRow(
+                    seq=row.seq,
+                    at=row.at,
+                    actor=row.actor,
+                    action=row.action,
+                    tenant=row.tenant,
+                    adapter=row.adapter,
+                    detail=dict(row.detail),
+                )
+                for row in rows
+            ]
+        )
 
     async def publish(
         self, tenant: str, adapter: str, content: bytes, activate: bool, actor: str
@@ -256,6 +333,14 @@ class Control:
         adapter = read_adapter(content)
         check_fit(adapter, find_served(self._backbones, adapter.manifest.backbone))
         return adapter
+
+
+def _lifetime(seconds: int | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _new_key(info: KeyInfo, text: str) -> schemas.NewKey:
+    return schemas.NewKey(id=info.id, key=text, expires_at=info.expires_at)
 
 
 def _release_info(release: Release) -> schemas.ReleaseInfo:

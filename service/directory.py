@@ -4,7 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
 from adapters.errors import NotFound
-from adapters.registry import ActiveRelease, CacheMode, LiveKey, Mark, Snapshot, TenantState
+from adapters.registry import (
+    ActiveRelease,
+    CacheMode,
+    LiveKey,
+    Mark,
+    Quota,
+    Snapshot,
+    TenantState,
+)
 
 _NOBODY = TenantState(keys=(), releases={})
 
@@ -52,6 +60,10 @@ class Directory:
         Asked again when features are stored: it may have changed since their row arrived.
         """
         return self._tenants.get(tenant, _NOBODY).feature_cache
+
+    def quota(self, tenant: str) -> Quota:
+        """What a tenant may have at most; no limits for an unknown one."""
+        return self._tenants.get(tenant, _NOBODY).quota
 
     def is_released(self, digest: str) -> bool:
         """Whether any release names this version."""

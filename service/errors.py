@@ -12,6 +12,8 @@ from adapters.errors import (
     MissingScope,
     NotFound,
     Overloaded,
+    QuotaExceeded,
+    RateLimited,
     RegistryUnavailable,
     StaleRevision,
     TenantOverloaded,
@@ -60,25 +62,29 @@ class MethodNotAllowed(HeadstockError):
     code = "method-not-allowed"
 
 
-STATUS: tuple[tuple[type[HeadstockError], int, str], ...] = (
-    (InvalidJson, 400, "The body cannot be read"),
-    (TooSlow, 408, "Took too long"),
-    (TooLarge, 413, "Too large"),
-    (InvalidInput, 422, "Cannot be used as it is"),
-    (NotFound, 404, "Not found"),
-    (MethodNotAllowed, 405, "Method not allowed"),
-    (StaleRevision, 412, "Changed in the meantime"),
-    (Conflict, 409, "Contradicts the present state"),
-    (Unauthenticated, 401, "A valid key is needed"),
-    (MissingScope, 403, "The key does not allow this"),
-    (TenantOverloaded, 429, "The tenant asks too much at once"),
-    (Overloaded, 503, "The server is full"),
-    (TimedOut, 503, "Not done in time"),
-    (AdapterUnavailable, 503, "The adapter cannot answer here"),
-    (RegistryUnavailable, 503, "The registry cannot be reached"),
-    (DeadlineExceeded, 504, "Not done in the time given"),
-    (ClientLeft, 499, "The client left"),
-    (HeadFailed, 500, "The adapter failed"),
+# The error, the status of HTTP, the name of gRPC's, and what both say in a word.
+STATUS: tuple[tuple[type[HeadstockError], int, str, str], ...] = (
+    (InvalidJson, 400, "INVALID_ARGUMENT", "The body cannot be read"),
+    (TooSlow, 408, "DEADLINE_EXCEEDED", "Took too long"),
+    (TooLarge, 413, "INVALID_ARGUMENT", "Too large"),
+    (InvalidInput, 422, "INVALID_ARGUMENT", "Cannot be used as it is"),
+    (NotFound, 404, "NOT_FOUND", "Not found"),
+    (MethodNotAllowed, 405, "UNIMPLEMENTED", "Method not allowed"),
+    (StaleRevision, 412, "ABORTED", "Changed in the meantime"),
+    (Conflict, 409, "FAILED_PRECONDITION", "Contradicts the present state"),
+    (Unauthenticated, 401, "UNAUTHENTICATED", "A valid key is needed"),
+    (MissingScope, 403, "PERMISSION_DENIED", "The key does not allow this"),
+    (QuotaExceeded, 403, "RESOURCE_EXHAUSTED", "The tenant's quota is used up"),
+    (RateLimited, 429, "RESOURCE_EXHAUSTED", "The tenant's quota of this minute is used up"),
+    (TenantOverloaded, 429, "RESOURCE_EXHAUSTED", "The tenant asks too much at once"),
+    (Overloaded, 503, "UNAVAILABLE", "The server is full"),
+    # Not UNAVAILABLE, which clients of gRPC repeat by themselves: a change may have been made.
+    (TimedOut, 503, "DEADLINE_EXCEEDED", "Not done in time"),
+    (AdapterUnavailable, 503, "UNAVAILABLE", "The adapter cannot answer here"),
+    (RegistryUnavailable, 503, "UNAVAILABLE", "The registry cannot be reached"),
+    (DeadlineExceeded, 504, "DEADLINE_EXCEEDED", "Not done in the time given"),
+    (ClientLeft, 499, "CANCELLED", "The client left"),
+    (HeadFailed, 500, "INTERNAL", "The adapter failed"),
 )
 
 
@@ -87,6 +93,7 @@ class Problem:
     """What a client is told."""
 
     status: int
+    grpc: str  # the name of gRPC's status
     code: str
     title: str
     detail: str
@@ -95,12 +102,12 @@ class Problem:
 
 def to_problem(error: Exception) -> Problem:
     """The public side of an error. What is not meant for clients is logged and said in general."""
-    for kind, status, title in STATUS:
+    for kind, status, grpc, title in STATUS:
         if isinstance(error, kind):
-            return Problem(status, error.code, title, str(error), _retry_after(error, status))
+            return Problem(status, grpc, error.code, title, str(error), _retry_after(error, status))
     logger.error("a request failed inside the server", exc_info=error)
     detail = "the server failed on this request; its log has the reason"
-    return Problem(500, HeadstockError.code, "Internal error", detail)
+    return Problem(500, "INTERNAL", HeadstockError.code, "Internal error", detail)
 
 
 def _retry_after(error: HeadstockError, status: int) -> int | None:

@@ -15,6 +15,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from service.usage import Usage
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -39,6 +41,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.usage = Usage()
+        registry.register(self.usage)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self.requests = Counter(
@@ -54,7 +58,20 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.grpc_requests = Counter(
+            "headstock_grpc_requests",
+            "Calls of gRPC by method and status.",
+            ["method", "code"],
+            registry=registry,
+        )
+        self.grpc_request_seconds = Histogram(
+            "headstock_grpc_request_seconds",
+            "From a call's head to its answer, seconds.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._answered: dict[tuple[str, ...], tuple[Counter, Histogram]] = {}
         self.batch_rows = Histogram(
             "headstock_batch_rows",
             "Rows of a batch.",
@@ -136,13 +153,26 @@ class Metrics:
         )
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """One request was answered. The series are looked up once: this is done at each request."""
-        series = self._answered.get((method, route, status))
+        """One request of HTTP was answered."""
+        by = (method, route, str(status))
+        series = self._answered.get(by)
         if series is None:
-            series = self._answered[method, route, status] = (
-                self.requests.labels(method, route, status),
-                self.request_seconds.labels(method, route),
-            )
+            series = self.requests.labels(*by), self.request_seconds.labels(method, route)
+        self._count(by, series, seconds)
+
+    def count_grpc_request(self, method: str, code: str, seconds: float) -> None:
+        """One call of gRPC was answered."""
+        by = (method, code)
+        series = self._answered.get(by)
+        if series is None:
+            series = self.grpc_requests.labels(*by), self.grpc_request_seconds.labels(method)
+        self._count(by, series, seconds)
+
+    def _count(
+        self, by: tuple[str, ...], series: tuple[Counter, Histogram], seconds: float
+    ) -> None:
+        """The series are looked up once: this is done at each request."""
+        self._answered[by] = series
         series[0].inc()
         series[1].observe(seconds)
 

@@ -5,7 +5,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from adapters.errors import HeadstockError
+from adapters.errors import DeadlineExceeded, HeadstockError
+from service.errors import TimedOut, TooSlow
+
+# Less than the 10 seconds of bentoml, whose answer is no problem document and in no metric.
+REQUEST_S = 9.0
+BODY_S = 8.0  # of these, for the body
 
 Reason = Callable[[], HeadstockError]
 
@@ -45,3 +50,19 @@ class Patience:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
             raise self._reason() from None
+
+
+def late(given_s: float) -> Reason:
+    """Why a request ends that had `given_s` seconds by its caller, or as many as each has."""
+
+    def reason() -> DeadlineExceeded | TimedOut:
+        if given_s < REQUEST_S:
+            return DeadlineExceeded(f"not done within the {given_s:g} seconds that were given")
+        return TimedOut(f"not done after {REQUEST_S:g} seconds; look before you repeat a change")
+
+    return reason
+
+
+def slow() -> TooSlow:
+    """Why a request ends whose body did not come."""
+    return TooSlow(f"the body was not there after {BODY_S:g} seconds")

@@ -25,6 +25,7 @@ from service.engine.guess import LoadGuess
 from service.errors import AdapterUnavailable
 from service.oip.names import ModelName
 from service.oip.schemas import IndexedModel, ModelIndex
+from service.rates import Rates
 from service.schemas import (
     AdapterRef,
     FanOutRequest,
@@ -33,6 +34,7 @@ from service.schemas import (
     PredictResponse,
 )
 from service.settings import Settings
+from service.usage import Usage
 
 POOLED = "pooled"
 # Tenant, adapter and number of a version that is not released, to what a release says of one.
@@ -76,6 +78,8 @@ class Pipeline:
         residents: ResidentAdapters,
         engines: Mapping[str, Engine],
         find_version: FindVersion,
+        rates: Rates,
+        usage: Usage,
     ) -> None:
         self._settings = settings
         self._directory = directory
@@ -83,6 +87,8 @@ class Pipeline:
         self._engines = engines  # by backbone digest
         self._by_name = {engine.backbone.name: engine for engine in engines.values()}
         self._find_version = find_version
+        self._rates = rates
+        self._usage = usage
         self._loads = LoadGuess()
 
     def check_room(self, tenant: str, adapter: str, body_bytes: int) -> None:
@@ -184,7 +190,10 @@ class Pipeline:
             routed = await self._route(*name, None)
             tenant, adapters, engine = name.tenant, (routed.version,), routed.engine
         bounds.check_floats(len(texts), engine.backbone.manifest.width(POOLED))
+        self._rates.take_request(tenant)
         rows = await engine.preprocess(texts, False, tenant)
+        tokens = sum(row.length for row in rows)
+        self._rates.take_tokens(tenant, tokens)
         cache_mode = partial(self._directory.cache_mode, tenant)
         job = Job(tenant, adapters, 1, deadline, cache_mode, embeds=POOLED)
         try:
@@ -192,7 +201,9 @@ class Pipeline:
         except BackboneError as error:
             raise AdapterUnavailable(f"the backbone cannot answer: {error}") from error
         vectors = [each.vector for (each,) in found if isinstance(each, answers.Embedded)]
-        return Embedded(np.stack(vectors), sum(row.length for row in rows))
+        cost = job.cost(len(rows), tokens)
+        self._usage.add(tenant, requests=1, rows=len(rows), tokens=tokens, cost=cost)
+        return Embedded(np.stack(vectors), tokens)
 
     async def check_model(self, tenant: str, adapter: str, version: int | None) -> None:
         """Whether a version could be asked here, the released one if none is named.
@@ -230,12 +241,14 @@ class Pipeline:
         """Authorize, route, preprocess, compute; `adapters` are names with versions, if wanted."""
         authorize(principal, tenant, "predict")
         bounds.check_inputs(texts, self._settings)
+        self._rates.take_request(tenant)
         routed: list[_Routed] = []
         for adapter, version in adapters:
             routed.append(await self._route(tenant, adapter, version))
             bounds.check_weights([each.version for each in routed], len(texts))
         bounds.check_size(len(texts), top_k, [each.version for each in routed])
         answered = await self._compute(tenant, routed, texts, top_k, deadline, body_bytes)
+        self._usage.add(tenant, requests=1)
         bounds.check_entities(answer for each in answered for answer in each.answers)
         return answered
 
@@ -300,14 +313,17 @@ class Pipeline:
             rows = await engine.preprocess(
                 texts, any(version.per_token for version in versions.values()), tenant
             )
+            tokens = sum(row.length for row in rows)
+            self._rates.take_tokens(tenant, tokens * len(jobs))
             if body_bytes:
-                tokens = sum(row.length for row in rows)
                 load = Load(len(rows), jobs[0].cost(len(rows), tokens))
                 self._loads.learn(tenant, routed[0].release.digest, body_bytes, load)
             try:
                 found_by_job = await engine.answer(rows, *jobs)
             except BackboneError as error:
                 raise AdapterUnavailable(f"the backbone cannot answer: {error}") from error
+            cost = sum(job.cost(len(rows), tokens) for job in jobs)
+            self._usage.add(tenant, rows=len(rows), tokens=tokens, cost=cost)
             for group, found in zip(groups, found_by_job, strict=True):
                 for position, place in enumerate(group):
                     own = [each[position] for each in found]

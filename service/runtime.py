@@ -16,6 +16,7 @@ from service.engine import Engine, EngineLimits, FeatureCache, Plan, ResidentAda
 from service.follower import Follower
 from service.metrics import Metrics
 from service.pipeline import Pipeline
+from service.rates import Rates
 from service.settings import Settings
 
 
@@ -73,12 +74,21 @@ class Runtime:
             for each in tuned
         }
         admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
-        control = Control(registry, follower, residents, {each.digest: each for each in backbones})
+        served = {each.digest: each for each in backbones}
+        control = Control(registry, follower, residents, served, metrics.usage)
         runtime = cls(
             settings=settings,
             metrics=metrics,
             keyring=Keyring(directory, admin_key),
-            pipeline=Pipeline(settings, directory, residents, engines, control.find_version),
+            pipeline=Pipeline(
+                settings,
+                directory,
+                residents,
+                engines,
+                control.find_version,
+                Rates(directory),
+                metrics.usage,
+            ),
             control=control,
             registry=registry,
             follower=follower,

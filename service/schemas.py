@@ -64,13 +64,54 @@ class FeatureCacheMode(Wire):
     mode: CacheMode
 
 
+Limit = Annotated[int | None, Field(ge=0, le=2**62)]
+
+
+class Quota(Wire):
+    """What a tenant may have, and ask of a server in a minute, at most; null: without a limit."""
+
+    adapters: Limit = None
+    versions: Limit = None
+    bytes: Limit = None
+    requests_per_minute: Limit = None
+    tokens_per_minute: Limit = None
+
+
+class TenantUsage(Wire):
+    """What a tenant has, and what it used of the server that answers, since that one started.
+
+    `compute_share` is its part of all that was computed there, 0 to 1.
+    """
+
+    adapters: int
+    versions: int
+    bytes: int
+    since: datetime
+    requests: int
+    rows: int
+    tokens: int
+    compute_share: float
+
+
 TenantScope = Literal["predict", "publish"]
 
 
+_MOST_S = 10 * 366 * 24 * 3600  # ten years
+Lifetime = Annotated[int | None, Field(ge=1, le=_MOST_S, examples=[7776000])]
+
+
 class NewKeyRequest(Wire):
-    """What a new key may do."""
+    """What a new key may do, and for how many seconds; without them, until it is revoked."""
 
     scopes: Annotated[list[TenantScope], Field(min_length=1, max_length=2)]
+    expires_in_s: Lifetime = None
+
+
+class KeyRotation(Wire):
+    """How long the old key still works, seconds, and how long the new one does, if not for good."""
+
+    overlap_s: Annotated[int, Field(ge=0, le=_MOST_S, examples=[86400])] = 86_400
+    expires_in_s: Lifetime = None
 
 
 class NewKey(Wire):
@@ -78,6 +119,7 @@ class NewKey(Wire):
 
     id: str
     key: str
+    expires_at: datetime | None
 
 
 class KeyInfo(Wire):
@@ -87,12 +129,31 @@ class KeyInfo(Wire):
     scopes: list[str]
     created_at: datetime
     revoked_at: datetime | None
+    expires_at: datetime | None
 
 
 class KeyList(Wire):
     """A tenant's keys, revoked ones included."""
 
     keys: list[KeyInfo]
+
+
+class AuditRow(Wire):
+    """One change: who (the id of a key), when, what, to whom; `detail` is the change's own."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    tenant: str | None
+    adapter: str | None
+    detail: dict[str, Any]
+
+
+class AuditTrail(Wire):
+    """Changes, newest first; older ones with `before` set to the last one's `seq`."""
+
+    changes: list[AuditRow]
 
 
 class ReleaseInfo(Wire):

@@ -1,5 +1,6 @@
 """Every setting of the server: environment variables `HEADSTOCK_*`, documented here alone."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,15 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
     port: int = Field(8000, ge=1, le=65535, description="HTTP port.")
+    grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0: no gRPC.")
+    tls_certificate: Path | None = Field(
+        None, description="Certificate chain, PEM; with its key both ports speak TLS alone."
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key, PEM.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose pages may call, comma-separated, * for all; empty: none.",
+    )
     max_upload_bytes: int = Field(64 * 2**20, ge=1024, description="Largest adapter file.")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest JSON body.")
     max_inputs: int = Field(1024, ge=1, description="Most inputs in one request.")
@@ -63,11 +73,19 @@ class Settings(BaseSettings):
         0.25, gt=0, le=60, description="Seconds between looks for other servers' changes."
     )
 
-    @field_validator("backbones", mode="before")
+    @field_validator("backbones", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise ValueError("needs origins such as https://example.com, with no path")
         return value
 
     @field_validator("admin_key")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import FrameType
 
 
-def before_sigterm(notice: Callable[[], None]) -> None:
+def before_sigterm(notice: Callable[[], object]) -> None:
     """Call `notice` at SIGTERM, and then the handler that is there now. In the main thread only."""
     present = signal.getsignal(signal.SIGTERM)
 

@@ -17,7 +17,9 @@ from adapters.registry.tables import audit
 Action = Literal[
     "tenant.create",
     "tenant.feature_cache",
+    "tenant.quota",
     "key.create",
+    "key.rotate",
     "key.revoke",
     "version.publish",
     "release.set",

@@ -30,6 +30,7 @@ class KeyInfo:
     scopes: tuple[Scope, ...]
     created_at: datetime
     revoked_at: datetime | None
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class LiveKey:
-    """A key that is not revoked, as authentication needs it."""
+    """A key that was neither revoked nor expired when it was read, as authentication needs it."""
 
     id: str
     secret_sha256: str = field(repr=False)
     scopes: tuple[Scope, ...]
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +142,33 @@ class ActiveRelease:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What a tenant may have, and ask in a minute, at most; None: without a limit."""
+
+    adapters: int | None = None
+    versions: int | None = None
+    bytes: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a tenant has."""
+
+    adapters: int
+    versions: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TenantState:
     """All that a server needs to authenticate and route one tenant; releases by adapter name."""
 
     keys: tuple[LiveKey, ...]
     releases: Mapping[str, ActiveRelease]
     feature_cache: CacheMode = "off"
+    quota: Quota = Quota()
 
 
 @dataclass(frozen=True, slots=True)

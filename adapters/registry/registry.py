@@ -1,16 +1,17 @@
 """The registry's one door: every method is one transaction.
 
-The rules live beside their tables (`tenants`, `versions`, `releases`, `snapshot`, `audit`). Any
+The rules live beside their tables (`tenants`, `quotas`, `versions`, `releases`, `snapshot`,
+`audit`). Any
 method may raise RegistryUnavailable, and InvalidName for a name that breaks the naming rule.
 `actor` is the id of the key that acts, "admin" or "setup"; it goes into the audit trail.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from adapters.registry import audit, releases, snapshot, tenants, versions
+from adapters.registry import audit, quotas, releases, snapshot, tenants, versions
 from adapters.registry.audit import Write
 from adapters.registry.database import Database
 from adapters.registry.records import (
@@ -19,10 +20,12 @@ from adapters.registry.records import (
     CacheMode,
     Change,
     ExpectedRevision,
+    Holdings,
     KeyInfo,
     Mark,
     NewVersion,
     Published,
+    Quota,
     Release,
     Snapshot,
     Tenant,
@@ -90,10 +93,35 @@ class Registry:
         with self._write(actor) as write:
             return tenants.set_feature_cache(write, tenant, mode)
 
+    def get_quota(self, tenant: str) -> Quota:
+        """A tenant's quota; NotFound without the tenant."""
+        with self._database.read() as connection:
+            return quotas.get_quota(connection, tenant)
+
+    def set_quota(self, tenant: str, quota: Quota, *, actor: str) -> Quota:
+        """Set all limits of a tenant; nothing changes where they are so already.
+
+        Raises:
+            InvalidInput: a limit is below 0.
+            NotFound: no such tenant.
+        """
+        with self._write(actor) as write:
+            return quotas.set_quota(write, tenant, quota)
+
+    def holdings(self, tenant: str) -> Holdings:
+        """What a tenant has; NotFound without the tenant."""
+        with self._database.read() as connection:
+            return quotas.holdings(connection, tenant)
+
     def create_key(
-        self, tenant: str, scopes: Collection[str], *, actor: str
+        self,
+        tenant: str,
+        scopes: Collection[str],
+        *,
+        lifetime: timedelta | None = None,
+        actor: str,
     ) -> tuple[KeyInfo, str]:
-        """Add a key; its text is known only now.
+        """Add a key, which ends after its lifetime, or never; its text is known only now.
 
         Raises:
             InvalidInput: no scope, an unknown one, or admin.
@@ -101,7 +129,25 @@ class Registry:
             Conflict: the tenant has two live keys.
         """
         with self._write(actor) as write:
-            return tenants.create_key(write, tenant, scopes)
+            return tenants.create_key(write, tenant, scopes, lifetime)
+
+    def rotate_key(
+        self,
+        tenant: str,
+        key_id: str,
+        *,
+        overlap: timedelta,
+        lifetime: timedelta | None = None,
+        actor: str,
+    ) -> tuple[KeyInfo, str]:
+        """Add a key with the scopes of a live one, which ends after the overlap.
+
+        Raises:
+            NotFound: the tenant has no such live key.
+            Conflict: with an overlap, the tenant has two live keys.
+        """
+        with self._write(actor) as write:
+            return tenants.rotate_key(write, tenant, key_id, overlap, lifetime)
 
     def list_keys(self, tenant: str) -> list[KeyInfo]:
         """A tenant's keys, revoked ones too, oldest first; NotFound without the tenant."""
@@ -140,12 +186,15 @@ class Registry:
         Raises:
             InvalidInput: a digest is malformed, or not that of the content.
             NotFound: no such tenant.
+            QuotaExceeded: the tenant would have more than it may.
         """
         new = NewVersion(digest, backbone, manifest, content)
         versions.check_new(new)
         with self._write(actor) as write:
             row = versions.ensure_adapter(write, tenant, adapter)
             version, created = versions.add(write, row, new)
+            if created:
+                quotas.check_holdings(write, tenant)
             if activate:
                 release = releases.set_stable(write, row, version.number, None)
                 return Published(version, created, release)
@@ -252,13 +301,18 @@ class Registry:
     def read_tenants(self, names: Collection[str] | None = None) -> Snapshot:
         """Keys and releases of the tenants `names`, or of all, at one moment."""
         with self._database.read() as connection:
-            return snapshot.read(connection, names)
+            return snapshot.read(connection, names, self._clock().astimezone(UTC))
 
     def list_audit(
         self, tenant: str | None = None, *, limit: int = 100, before: int | None = None
     ) -> list[AuditRow]:
-        """The audit trail, newest first: of one tenant or of all, older than the row `before`."""
+        """The audit trail, newest first: of one tenant or of all, older than the row `before`.
+
+        NotFound for an unknown tenant.
+        """
         with self._database.read() as connection:
+            if tenant is not None:
+                tenants.tenant_id(connection, tenant)
             return audit.list_audit(connection, tenant, limit, before)
 
     @contextmanager

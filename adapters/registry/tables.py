@@ -74,6 +74,16 @@ class _Keys(TypedColumns):
     scopes: Named[str] = Column(String(32))
     created_at: Named[datetime] = Column(UtcDateTime)
     revoked_at: Named[datetime | None] = Column(UtcDateTime)
+    expires_at: Named[datetime | None] = Column(UtcDateTime)
+
+
+class _Quotas(TypedColumns):
+    tenant_id: Named[int] = Column(ForeignKey("tenants.id"), primary_key=True)
+    adapters: Named[int | None] = Column(BigInteger)
+    versions: Named[int | None] = Column(BigInteger)
+    bytes: Named[int | None] = Column(BigInteger)
+    requests_per_minute: Named[int | None] = Column(BigInteger)
+    tokens_per_minute: Named[int | None] = Column(BigInteger)
 
 
 class _Adapters(TypedColumns):
@@ -116,6 +126,7 @@ class _Audit(TypedColumns):
 
 tenants = Table("tenants", metadata, _Tenants)
 keys = Table("keys", metadata, _Keys)
+quotas = Table("quotas", metadata, _Quotas)
 adapters = Table("adapters", metadata, _Adapters, UniqueConstraint("tenant_id", "name"))
 versions = Table(
     "versions",

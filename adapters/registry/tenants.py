@@ -1,6 +1,7 @@
 """Tenants and keys: the queries and the rules."""
 
 from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import get_args
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
@@ -82,16 +83,54 @@ def read_mode(text: str) -> CacheMode:
     raise InvalidInput(f"there is no feature cache mode {text[:40]!a}: use off, own or shared")
 
 
-def create_key(write: Write, tenant: str, scopes: Collection[str]) -> tuple[KeyInfo, str]:
+def create_key(
+    write: Write, tenant: str, scopes: Collection[str], lifetime: timedelta | None
+) -> tuple[KeyInfo, str]:
     """Add a key and return its text, which is known only now; Conflict at the limit."""
     checked = check_tenant_scopes(scopes)
     owner = tenant_id(write.connection, tenant)
-    live = select(func.count()).where(keys.c.tenant_id == owner, keys.c.revoked_at.is_(None))
+    _check_room(write, tenant, keys.c.tenant_id == owner)
+    return _insert_key(write, tenant, owner, checked, lifetime)
+
+
+def rotate_key(
+    write: Write, tenant: str, key_id: str, overlap: timedelta, lifetime: timedelta | None
+) -> tuple[KeyInfo, str]:
+    """Add a key like a live one, which ends after the overlap, or at once where there is none.
+
+    Raises:
+        NotFound: it is not the tenant's, or has ended.
+        Conflict: the tenant has another live key, and the old one would be a third.
+    """
+    owner = tenant_id(write.connection, tenant)
+    old = (keys.c.id == key_id) & (keys.c.tenant_id == owner) & is_live(write.at)
+    query = select(keys.c.scopes, keys.c.expires_at).where(old)
+    found = write.connection.execute(query).one_or_none() if is_key_id(key_id) else None
+    if found is None:
+        raise NotFound(f"tenant {tenant} has no such live key")
+    scopes, expires_at = found
+    if overlap:
+        _check_room(write, tenant, keys.c.tenant_id == owner)
+        ends = write.at + overlap
+        changed = {"expires_at": ends if expires_at is None else min(ends, expires_at)}
+    else:
+        changed = {"revoked_at": write.at}
+    write.connection.execute(update(keys).where(old).values(**changed))
+    write.log("key.rotate", tenant, key=key_id, overlap_s=int(overlap.total_seconds()))
+    return _insert_key(write, tenant, owner, read_scopes(scopes), lifetime)
+
+
+def is_live(now: datetime) -> ColumnElement[bool]:
+    """Neither revoked nor expired."""
+    return keys.c.revoked_at.is_(None) & (keys.c.expires_at.is_(None) | (keys.c.expires_at > now))
+
+
+def _check_room(write: Write, tenant: str, owned: ColumnElement[bool]) -> None:
+    live = select(func.count()).where(owned, is_live(write.at))
     if write.connection.scalars(live).one() >= MAX_LIVE_KEYS:
         raise Conflict(
             f"tenant {tenant} has {MAX_LIVE_KEYS} live keys already: revoke one of them first"
         )
-    return _insert_key(write, tenant, owner, checked)
 
 
 def ensure_admin_key(write: Write) -> str | None:
@@ -99,20 +138,20 @@ def ensure_admin_key(write: Write) -> str | None:
     live = select(keys.c.id).where(keys.c.tenant_id.is_(None), keys.c.revoked_at.is_(None))
     if write.connection.scalar(live.limit(1)) is not None:
         return None
-    return _insert_key(write, None, None, ("admin",))[1]
+    return _insert_key(write, None, None, ("admin",), None)[1]
 
 
 def list_keys(connection: Connection, tenant: str) -> list[KeyInfo]:
     """A tenant's keys, revoked ones too, oldest first."""
     owned = keys.c.tenant_id == tenant_id(connection, tenant)
     query = (
-        select(keys.c.id, keys.c.scopes, keys.c.created_at, keys.c.revoked_at)
+        select(keys.c.id, keys.c.scopes, keys.c.created_at, keys.c.revoked_at, keys.c.expires_at)
         .where(owned)
         .order_by(keys.c.created_at, keys.c.id)
     )
     return [
-        KeyInfo(key_id, tenant, read_scopes(scopes), created_at, revoked_at)
-        for key_id, scopes, created_at, revoked_at in connection.execute(query)
+        KeyInfo(key_id, tenant, read_scopes(scopes), created_at, revoked_at, expires_at)
+        for key_id, scopes, created_at, revoked_at, expires_at in connection.execute(query)
     ]
 
 
@@ -129,18 +168,18 @@ def revoke_key(write: Write, tenant: str, key_id: str) -> None:
 
 
 def live_keys(
-    connection: Connection, where: ColumnElement[bool]
+    connection: Connection, where: ColumnElement[bool], now: datetime
 ) -> list[tuple[str | None, LiveKey]]:
-    """The keys that are not revoked, each with its tenant's name."""
+    """The keys that are live now, each with its tenant's name."""
     query = (
-        select(tenants.c.name, keys.c.id, keys.c.secret_sha256, keys.c.scopes)
+        select(tenants.c.name, keys.c.id, keys.c.secret_sha256, keys.c.scopes, keys.c.expires_at)
         .select_from(keys.outerjoin(tenants, tenants.c.id == keys.c.tenant_id))
-        .where(keys.c.revoked_at.is_(None), where)
+        .where(is_live(now), where)
         .order_by(keys.c.created_at, keys.c.id)
     )
     return [
-        (name, LiveKey(key_id, digest, read_scopes(scopes)))
-        for name, key_id, digest, scopes in connection.execute(query)
+        (name, LiveKey(key_id, digest, read_scopes(scopes), expires_at))
+        for name, key_id, digest, scopes, expires_at in connection.execute(query)
     ]
 
 
@@ -151,9 +190,14 @@ def read_scopes(stored: str) -> tuple[Scope, ...]:
 
 
 def _insert_key(
-    write: Write, tenant: str | None, owner: int | None, scopes: tuple[Scope, ...]
+    write: Write,
+    tenant: str | None,
+    owner: int | None,
+    scopes: tuple[Scope, ...],
+    lifetime: timedelta | None,
 ) -> tuple[KeyInfo, str]:
     key = new_key()
+    expires_at = None if lifetime is None else write.at + lifetime
     write.connection.execute(
         insert(keys).values(
             id=key.id,
@@ -161,7 +205,9 @@ def _insert_key(
             secret_sha256=secret_digest(key.secret),
             scopes=",".join(scopes),
             created_at=write.at,
+            expires_at=expires_at,
         )
     )
-    write.log("key.create", tenant, key=key.id, scopes=list(scopes))
-    return KeyInfo(key.id, tenant, scopes, write.at, None), key.text
+    ends = {} if expires_at is None else {"expires_at": expires_at.isoformat()}
+    write.log("key.create", tenant, key=key.id, scopes=list(scopes), **ends)
+    return KeyInfo(key.id, tenant, scopes, write.at, None, expires_at), key.text

@@ -1,7 +1,7 @@
 """`headstock push`, `release`, `predict`: a tenant's commands, through the server."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,13 @@ from headstock.commands.common import (
     Key,
     Server,
     connect,
+    progress_bars,
     split_target,
 )
 from headstock.output import note, show_json, show_table
+
+if TYPE_CHECKING:
+    from headstock.client.answers import Release
 
 release_app = typer.Typer(no_args_is_help=True, help="Which version of an adapter answers.")
 
@@ -35,8 +39,8 @@ def push(
 
     tenant, name = split_target(f"{tenant}/{name}")
     read_adapter_file(file)  # what no server would take is said before it is sent
-    with connect(server, key) as client:
-        pushed = client.push(file, tenant, name, activate)
+    with connect(server, key) as client, progress_bars() as stage:
+        pushed = client.push(file, tenant, name, activate, stage("bytes sent"))
     if json:
         show_json(pushed)
         return
@@ -103,7 +107,7 @@ def predict(
     show_table(title, *prediction_table(texts, answer["predictions"]))
 
 
-def _show(target: str, release: dict[str, Any], json: bool) -> None:
+def _show(target: str, release: "Release", json: bool) -> None:
     if json:
         show_json(release)
     else:

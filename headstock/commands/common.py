@@ -39,7 +39,7 @@ def connect(server: str, key: str) -> "Client":
     """A client. Raises InvalidInput for a key or an address that no request can be sent with."""
     from httpx import InvalidURL
 
-    from headstock.client import Client
+    from headstock.client import Client, Retry
 
     if not server.startswith(("http://", "https://")):
         raise InvalidInput(f"the server {server!r} must begin with http:// or https://")
@@ -53,7 +53,8 @@ def connect(server: str, key: str) -> "Client":
     if not (key.isascii() and key.isprintable()):
         raise InvalidInput("the key has characters that no key has; copy it once more")
     try:
-        return Client(server, key)
+        # Who types a command is told at once that there is no server.
+        return Client(server, key, Retry(reconnects=False))
     except InvalidURL as error:
         raise InvalidInput(f"{server!r} is not the address of a server: {error}") from error
 

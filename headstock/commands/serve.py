@@ -17,10 +17,19 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="HTTP port.", min=1, max=65535)] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="gRPC port; 0: no gRPC.", min=0, max=65535)
+    ] = None,
 ) -> None:
     """Serve until stopped."""
-    for name, value in (("BACKBONES", ",".join(backbone or ())), ("HOST", host), ("PORT", port)):
-        if value:
+    given = {
+        "BACKBONES": ",".join(backbone) if backbone else None,
+        "HOST": host,
+        "PORT": port,
+        "GRPC_PORT": grpc_port,
+    }
+    for name, value in given.items():
+        if value is not None:
             os.environ[f"HEADSTOCK_{name}"] = str(value)
     _check()
     os.execve(sys.executable, command(), server_environment())
@@ -57,6 +66,7 @@ def server_environment() -> dict[str, str]:
 def _check() -> None:
     """Say now, in one line, what the server would fail at later, in many."""
     from service.backbones import backbone_folders
+    from service.tls import tls_files
 
     current = settings()
     backbone_folders(current)
@@ -65,4 +75,7 @@ def _check() -> None:
         scratch.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(f"the folder {scratch} cannot be made: {error.strerror}") from error
+    tls_files(current)
     check_port(current.host, current.port)
+    if current.grpc_port:
+        check_port(current.host, current.grpc_port)

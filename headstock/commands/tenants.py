@@ -1,17 +1,26 @@
 """`headstock tenant` and `headstock key`: operators' commands, through the server."""
 
+import re
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from adapters.errors import InvalidInput
 from headstock.commands.common import DEFAULT_SERVER, AsJson, Key, Server, connect
 from headstock.output import note, show_json, show_table
+
+if TYPE_CHECKING:
+    from headstock.client.answers import NewKey, Quota
 
 tenant_app = typer.Typer(no_args_is_help=True, help="Tenants.")
 key_app = typer.Typer(no_args_is_help=True, help="Keys of a tenant.")
 
 Tenant = Annotated[str, typer.Argument(help="The tenant's name.", metavar="TENANT")]
+Limit = Annotated[str | None, typer.Option(help="At most so many; none: without a limit.")]
+Expires = Annotated[
+    str | None, typer.Option(help="How long the new key works, such as 90d; for good by default.")
+]
 
 
 class CacheMode(StrEnum):
@@ -81,40 +90,136 @@ def feature_cache(
         note(f"Feature cache of {tenant}: {shown}; features of its inputs {_CACHE_MEANS[shown]}.")
 
 
+@tenant_app.command("quota")
+def quota(
+    tenant: Tenant,
+    adapters: Limit = None,
+    versions: Limit = None,
+    bytes: Limit = None,  # noqa: A002  # the option's name
+    requests_per_minute: Limit = None,
+    tokens_per_minute: Limit = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = "",
+    json: AsJson = False,
+) -> None:
+    """Show what a tenant may have and ask at most, or set the limits that are given."""
+    given = {
+        "adapters": adapters,
+        "versions": versions,
+        "bytes": bytes,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+    }
+    wanted = {name: _limit(name, text) for name, text in given.items() if text is not None}
+    with connect(server, key) as client:
+        found = client.get_quota(tenant)
+        if wanted:
+            found = client.set_quota(tenant, cast("Quota", {**found, **wanted}))
+    if json:
+        show_json(found)
+    else:
+        rows = [(name, "none" if limit is None else limit) for name, limit in found.items()]
+        show_table(f"Limits of {tenant}", ("what", "most"), rows)
+
+
+@tenant_app.command("usage")
+def usage(
+    tenant: Tenant, server: Server = DEFAULT_SERVER, key: Key = "", json: AsJson = False
+) -> None:
+    """Show what a tenant has, and has used of the server since that started."""
+    with connect(server, key) as client:
+        found = client.get_usage(tenant)
+    if json:
+        show_json(found)
+    else:
+        show_table(f"Usage of {tenant}", ("what", ""), list(found.items()))
+
+
+def _limit(name: str, text: str) -> int | None:
+    if text == "none":
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
+        raise InvalidInput(f"--{name.replace('_', '-')} {text!r} must be a whole number, or none")
+    return int(text)
+
+
 @key_app.command("create")
 def create_key(
     tenant: Tenant,
     scope: Annotated[str, typer.Option(help="predict, publish or both.")] = "predict,publish",
+    expires: Expires = None,
     server: Server = DEFAULT_SERVER,
     key: Key = "",
     json: AsJson = False,
 ) -> None:
     """Create a key; its text is printed this once."""
     scopes = [part.strip() for part in scope.split(",") if part.strip()]
+    lifetime_s = _seconds(expires, "--expires")
     with connect(server, key) as client:
-        created = client.create_key(tenant, scopes)
+        created = client.create_key(tenant, scopes, lifetime_s)
+    _show_key(tenant, created, json)
+
+
+@key_app.command("rotate")
+def rotate_key(
+    tenant: Tenant,
+    key_id: Annotated[str, typer.Argument(help="The old key's id.", metavar="ID")],
+    overlap: Annotated[
+        str, typer.Option(help="How long the old key still works, such as 12h; 0s: no longer.")
+    ] = "1d",
+    expires: Expires = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = "",
+    json: AsJson = False,
+) -> None:
+    """Create a key with the scopes of another, which ends after a while."""
+    overlap_s, lifetime_s = _seconds(overlap, "--overlap"), _seconds(expires, "--expires")
+    with connect(server, key) as client:
+        created = client.rotate_key(tenant, key_id, overlap_s or 0, lifetime_s)
+    _show_key(tenant, created, json)
+
+
+def _show_key(tenant: str, created: "NewKey", json: bool) -> None:
     if json:
         show_json(created)
-    else:
-        note(f"Key {created['id']} of tenant {tenant}; this is shown once:")
-        print(created["key"])
+        return
+    ends = f", until {created['expires_at']}" if created["expires_at"] else ""
+    note(f"Key {created['id']} of tenant {tenant}{ends}; this is shown once:")
+    print(created["key"])
+
+
+def _seconds(text: str | None, option: str) -> int | None:
+    """A length of time: a whole number with its unit, s, m, h or d. Raises InvalidInput."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text, re.ASCII)
+    if match is None:
+        raise InvalidInput(f"{option} {text!r} must be a number with a unit: 30s, 15m, 12h, 90d")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
 @key_app.command("list")
 def list_keys(
     tenant: Tenant, server: Server = DEFAULT_SERVER, key: Key = "", json: AsJson = False
 ) -> None:
-    """List a tenant's keys, revoked ones included."""
+    """List a tenant's keys, those that ended included."""
     with connect(server, key) as client:
         found = client.list_keys(tenant)
     if json:
         show_json(found)
     else:
         rows = [
-            (each["id"], ", ".join(each["scopes"]), each["created_at"], each["revoked_at"] or "")
+            (
+                each["id"],
+                ", ".join(each["scopes"]),
+                each["created_at"],
+                each["revoked_at"] or "",
+                each["expires_at"] or "",
+            )
             for each in found["keys"]
         ]
-        show_table(f"Keys of {tenant}", ("id", "scopes", "created", "revoked"), rows)
+        columns = ("id", "scopes", "created", "revoked", "expires")
+        show_table(f"Keys of {tenant}", columns, rows)
 
 
 @key_app.command("revoke")
@@ -132,3 +237,35 @@ def revoke_key(
         show_json({"id": key_id, "revoked": True})
     else:
         note(f"Revoked key {key_id} of tenant {tenant}.")
+
+
+def audit(
+    tenant: Annotated[
+        str | None, typer.Argument(help="A tenant; all by default, with an admin's key.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many changes, at most.", min=1, max=1000)] = 100,
+    before: Annotated[
+        int | None, typer.Option(help="Those before the change of this number.", min=1)
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = "",
+    json: AsJson = False,
+) -> None:
+    """List changes, newest first: which key did what, and when."""
+    with connect(server, key) as client:
+        found = client.list_audit(tenant, limit, before)
+    if json:
+        show_json(found)
+        return
+    rows = [
+        (
+            each["seq"],
+            each["at"],
+            each["actor"],
+            each["action"],
+            "/".join(part for part in (each["tenant"], each["adapter"]) if part),
+            ", ".join(f"{name} {value}" for name, value in each["detail"].items()),
+        )
+        for each in found["changes"]
+    ]
+    show_table("Changes", ("number", "at", "key", "change", "of", "detail"), rows)

@@ -5,33 +5,29 @@ It is built with no I/O; `runtime` is set when the server has started.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route as StarletteRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from adapters.errors import DeadlineExceeded, NotFound, Overloaded
+from adapters.errors import NotFound, Overloaded
 from service import VERSION
 from service.access import authorize
-from service.errors import MethodNotAllowed, Problem, TimedOut, TooSlow, to_problem
-from service.http.call import Call, openai_error, problem_response, time_given
+from service.errors import MethodNotAllowed, Problem, to_problem
+from service.http.call import TIMEOUT_HEADER, Call, openai_error, problem_response, time_given
 from service.http.docs import docs_routes
 from service.http.oip import oip_error
 from service.http.openapi import build_openapi
 from service.http.paths import Paths
-from service.http.patience import Patience
 from service.http.routes import ROUTES, Errors, Route
 from service.http.unread import CloseUnread
 from service.oip.names import ModelName
+from service.patience import BODY_S, REQUEST_S, Patience, late, slow
 from service.runtime import Runtime
-
-# Less than the 10 seconds of bentoml, whose answer is no problem document and in no metric.
-_DEADLINE_S = 9.0
-_BODY_S = 8.0  # of these, for the body
 
 _RESPONDERS: Mapping[Errors, Callable[[Problem], Response]] = {
     "problem": problem_response,
@@ -49,7 +45,7 @@ class HttpApp:
     as all the rest of a call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cors_origins: Sequence[str] = ()) -> None:
         self.runtime: Runtime | None = None
         self._paths: Paths[Endpoint] = Paths()
         for route in ROUTES:
@@ -58,7 +54,15 @@ class HttpApp:
             if route.method == "GET":
                 self._paths.add(route.path, "HEAD", endpoint)
         self._pages = self._build_pages()
-        self._app = CloseUnread(self._answer)
+        self._app: ASGIApp = CloseUnread(self._answer)
+        if cors_origins:
+            self._app = CORSMiddleware(
+                self._app,
+                allow_origins=cors_origins,
+                allow_methods=sorted({route.method for route in ROUTES}),
+                allow_headers=["Authorization", "Content-Type", "If-Match", TIMEOUT_HEADER],
+                expose_headers=["ETag", "Retry-After"],
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -166,20 +170,9 @@ async def _answer(
             parameters = {**parameters, **model._asdict()}
         authorize(principal, parameters.get("tenant"), route.scope)
     given_s = time_given(request)
-    all_s = min(given_s, _DEADLINE_S)
-    late = partial(_late, given_s)
+    all_s, too_late = min(given_s, REQUEST_S), late(given_s)
     # `Call.body` goes over from the one to the other.
-    first = (_BODY_S, _slow) if route.body is not None and all_s > _BODY_S else (all_s, late)
+    first = (BODY_S, slow) if route.body is not None and all_s > BODY_S else (all_s, too_late)
     async with Patience(*first) as patience:
-        call = Call(request, runtime, principal, parameters, patience, started + all_s, late)
+        call = Call(request, runtime, principal, parameters, patience, started + all_s, too_late)
         return await route.handler(call)
-
-
-def _late(given_s: float) -> DeadlineExceeded | TimedOut:
-    if given_s < _DEADLINE_S:
-        return DeadlineExceeded(f"not done within the {given_s:g} seconds that were given")
-    return TimedOut(f"not done after {_DEADLINE_S:g} seconds; look before you repeat a change")
-
-
-def _slow() -> TooSlow:
-    return TooSlow(f"the body was not there after {_BODY_S:g} seconds")

@@ -14,13 +14,14 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from adapters.errors import InvalidInput, NotFound, StaleRevision, TooLarge
+from adapters.errors import InvalidInput, StaleRevision, TooLarge
 from adapters.registry import ExpectedRevision
 from adapters.strict_json import strict_json
 from service.access import Principal
 from service.aside import aside
 from service.errors import ClientLeft, InvalidJson, Problem
-from service.http.patience import Patience, Reason
+from service.oip.names import parse_version
+from service.patience import Patience, Reason
 from service.runtime import Runtime
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -59,10 +60,7 @@ class Call:
 
     def number(self, name: str) -> int:
         """A path parameter that is a whole number; others name nothing. Raises NotFound."""
-        text = self.path(name)
-        if not re.fullmatch(r"[0-9]{1,15}", text):
-            raise NotFound(f"no version {text[:40]!r}: versions are numbered 1, 2, 3 …")
-        return int(text)
+        return parse_version(self.path(name))
 
     def flag(self, name: str) -> bool:
         """A query parameter that is true or false, false by default. Raises InvalidInput."""
@@ -70,6 +68,15 @@ class Call:
         if value not in ("true", "false"):
             raise InvalidInput(f"query parameter {name!r} must be true or false")
         return value == "true"
+
+    def whole(self, name: str, most: int) -> int | None:
+        """A query parameter from 1 to `most`; None where it is not given. Raises InvalidInput."""
+        value = self.request.query_params.get(name)
+        if value is None:
+            return None
+        if not re.fullmatch(r"[0-9]{1,19}", value, re.ASCII) or not 1 <= int(value) <= most:
+            raise InvalidInput(f"query parameter {name!r} must be a whole number from 1 to {most}")
+        return int(value)
 
     def expected_revision(self) -> ExpectedRevision:
         """What an `If-Match` header asks of the release. Raises InvalidInput, StaleRevision."""

@@ -40,11 +40,36 @@ async def set_feature_cache(call: Call) -> Response:
     )
 
 
+async def get_quota(call: Call) -> Response:
+    """Show what the tenant may have and ask at most."""
+    return json_response(await call.runtime.control.get_quota(call.path("tenant")))
+
+
+async def set_quota(call: Call) -> Response:
+    """Set what the tenant may have and ask at most; what is not named has no limit."""
+    wanted = await call.json(schemas.Quota)
+    return json_response(
+        await call.runtime.control.set_quota(call.path("tenant"), wanted, call.actor.key_id)
+    )
+
+
+async def get_usage(call: Call) -> Response:
+    """Show what the tenant has and has used."""
+    return json_response(await call.runtime.control.get_usage(call.path("tenant")))
+
+
 async def create_key(call: Call) -> Response:
     """Create a key of a tenant; its text is in this answer alone."""
     wanted = await call.json(schemas.NewKeyRequest)
-    key = await call.runtime.control.create_key(
-        call.path("tenant"), wanted.scopes, call.actor.key_id
+    key = await call.runtime.control.create_key(call.path("tenant"), wanted, call.actor.key_id)
+    return json_response(key, 201)
+
+
+async def rotate_key(call: Call) -> Response:
+    """Make a key in place of another, which works on for a while."""
+    wanted = await call.json(schemas.KeyRotation, or_empty=True)
+    key = await call.runtime.control.rotate_key(
+        call.path("tenant"), call.path("key"), wanted, call.actor.key_id
     )
     return json_response(key, 201)
 
@@ -58,6 +83,21 @@ async def revoke_key(call: Call) -> Response:
     """Revoke a key."""
     await call.runtime.control.revoke_key(call.path("tenant"), call.path("key"), call.actor.key_id)
     return Response(status_code=204)
+
+
+async def list_audit(call: Call) -> Response:
+    """List changes of all tenants, newest first."""
+    return json_response(await call.runtime.control.list_audit(None, *_page(call)))
+
+
+async def list_tenant_audit(call: Call) -> Response:
+    """List changes of a tenant, newest first."""
+    return json_response(await call.runtime.control.list_audit(call.path("tenant"), *_page(call)))
+
+
+def _page(call: Call) -> tuple[int, int | None]:
+    """How many changes, and before which one."""
+    return call.whole("limit", 1000) or 100, call.whole("before", 2**62)
 
 
 async def list_adapters(call: Call) -> Response:

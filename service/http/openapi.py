@@ -27,7 +27,21 @@ _TAGS = (
     ("/v1/t", "Tenants"),
 )
 _BINARY = {"type": "string", "format": "binary"}
-_QUERY = {"activate": "Let the uploaded version answer at once."}
+# What a query parameter means, and what it may be.
+_QUERY: dict[str, tuple[str, dict[str, Any]]] = {
+    "activate": (
+        "Let the uploaded version answer at once.",
+        {"type": "string", "enum": ["true", "false"], "default": "false"},
+    ),
+    "limit": (
+        "How many, at most.",
+        {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    ),
+    "before": (
+        "Those whose `seq` is less than this.",
+        {"type": "integer", "minimum": 1, "maximum": 2**62},
+    ),
+}
 _ERRORS: dict[Errors, tuple[str, type[BaseModel]]] = {
     "problem": ("application/problem+json", schemas.ProblemDocument),
     "oip": ("application/json", ErrorDocument),
@@ -139,9 +153,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         for name in route.parameters
     ]
     for name in route.query:
-        schema = {"type": "string", "enum": ["true", "false"], "default": "false"}
+        description, schema = _QUERY[name]
         parameters.append(
-            {"name": name, "in": "query", "description": _QUERY[name], "schema": schema}
+            {"name": name, "in": "query", "description": description, "schema": schema}
         )
     parameters.append(
         {

@@ -1,5 +1,6 @@
 """Names of the protocol's models: an adapter of a tenant is `tenant.adapter`."""
 
+import re
 from typing import NamedTuple, Self
 
 from adapters.errors import InvalidName, NotFound
@@ -25,3 +26,10 @@ class ModelName(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.tenant}.{self.adapter}"
+
+
+def parse_version(text: str) -> int:
+    """The number of a version; other texts name nothing. Raises NotFound."""
+    if not re.fullmatch(r"[0-9]{1,15}", text, re.ASCII):
+        raise NotFound(f"no version {text[:40]!r}: versions are numbered 1, 2, 3 …")
+    return int(text)

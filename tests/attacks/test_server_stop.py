@@ -10,11 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 
 from adapters.registry import Registry
 from tests.attacks.test_server_bodies import head, read_answer
-from tests.integration.server import Server, predict, running, upload, wait_until
+from tests.integration.server import (
+    ADMIN_KEY,
+    Server,
+    infer,
+    predict,
+    running,
+    upload,
+    wait_until,
+)
 from tests.integration.test_kill import make_large_file
 from tests.support import make_adapter_file
 
@@ -90,16 +99,36 @@ def test_clients_that_do_nothing_do_not_keep_a_server_from_stopping(tmp_path: Pa
 
 
 def test_clients_that_come_and_go_meet_no_half_answer_while_a_server_stops(tmp_path: Path) -> None:
+    """Over HTTP with a connection a request, and over gRPC with one for all."""
     with running(tmp_path) as (server, digest):
         server.add_tenant("acme")
         with server.http() as http:
             upload(http, "acme", "intents", make_adapter_file(backbone=digest))
-        with ThreadPoolExecutor(4) as pool:
-            begun = threading.Barrier(5)
-            clients = [pool.submit(ask_until_gone, server, begun) for _ in range(4)]
+        kinds = (ask_until_gone, infer_until_gone)
+        with ThreadPoolExecutor(2 * len(kinds)) as pool:
+            begun = threading.Barrier(2 * len(kinds) + 1)
+            clients = [pool.submit(kind, server, begun) for kind in kinds for _ in range(2)]
             begun.wait(10)
+            time.sleep(0.5)  # so that all are under way
             assert server.terminate() == 0
-            assert sum(client.result() for client in clients) > 0
+            assert all(client.result() > 0 for client in clients)
+
+
+def infer_until_gone(server: Server, begun: threading.Barrier) -> int:
+    """One channel for all calls; the number of answers."""
+    begun.wait(10)
+    count = 0
+    with server.grpc() as channel:
+        while True:
+            try:
+                answer = infer(channel, ADMIN_KEY, "acme.intents", ["hello"] * 50)
+            except grpc.RpcError as error:
+                # Not taken by the server any more; what it took, it answers.
+                if "StatusCode.UNAVAILABLE" not in str(error):
+                    raise
+                return count
+            assert len(answer.outputs[0].contents.bytes_contents) == 50
+            count += 1
 
 
 def ask_until_gone(server: Server, begun: threading.Barrier) -> int:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.grpc_support import Rpc, serving_grpc
 from tests.contract.support import Server, Template, make_template, serving
 
 
@@ -21,3 +22,9 @@ def backbones(template: Template) -> Path:
 async def server(tmp_path: Path, template: Template) -> AsyncIterator[Server]:
     async with serving(tmp_path, template) as server:
         yield server
+
+
+@pytest.fixture
+async def rpc(server: Server) -> AsyncIterator[Rpc]:
+    async with serving_grpc(server) as rpc:
+        yield rpc

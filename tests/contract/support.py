@@ -33,7 +33,7 @@ PREDICT = f"{INTENTS}/predict"
 CODES = {
     400: {"invalid-json"},
     401: {"unauthenticated"},
-    403: {"missing-scope"},
+    403: {"missing-scope", "quota-exceeded"},
     404: {"not-found"},
     405: {"method-not-allowed"},
     408: {"too-slow"},
@@ -41,7 +41,7 @@ CODES = {
     412: {"stale-revision"},
     413: {"too-large"},
     422: {"invalid-input", "invalid-name", "invalid-adapter", "wrong-backbone"},
-    429: {"tenant-overloaded"},
+    429: {"rate-limited", "tenant-overloaded"},
     500: {"internal", "head-failed"},
     503: {"adapter-unavailable", "overloaded", "registry-unavailable", "timed-out"},
     504: {"deadline-exceeded"},

@@ -12,8 +12,8 @@ from starlette.types import Message
 
 from adapters.registry import BUSY_TIMEOUT_S
 from backbone import PlacedLora, TextRow
-from service import changes
-from service.http import HttpApp, app
+from service import changes, patience
+from service.http import HttpApp
 from tests.contract.support import PREDICT, Server, predict_scope
 
 PATIENCE_S = 20
@@ -65,7 +65,7 @@ def runs(server: Server, held: Held, monkeypatch: pytest.MonkeyPatch) -> list[in
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.http.app._DEADLINE_S", 0.05)
+    monkeypatch.setattr("service.http.app.REQUEST_S", 0.05)
 
 
 def holding(held: Held) -> Callable[..., None]:
@@ -171,5 +171,5 @@ async def test_a_write_whose_turn_does_not_come_is_refused_and_never_done(
 
 def test_each_wait_ends_within_the_one_around_it() -> None:
     bentoml_s = 10
-    assert app._BODY_S < app._DEADLINE_S < bentoml_s
-    assert changes._TURN_S + BUSY_TIMEOUT_S < app._DEADLINE_S
+    assert patience.BODY_S < patience.REQUEST_S < bentoml_s
+    assert changes._TURN_S + BUSY_TIMEOUT_S < patience.REQUEST_S

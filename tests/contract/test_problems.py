@@ -156,7 +156,7 @@ async def test_the_text_of_a_bug_stays_inside(
 async def test_a_body_that_never_ends_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.app._BODY_S", 0.01)
+    monkeypatch.setattr("service.http.app.BODY_S", 0.01)
     monkeypatch.setattr("service.http.unread._LINGER_S", 0.01)
 
     async def endless() -> AsyncIterator[bytes]:

@@ -1,4 +1,7 @@
 import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from tests.contract.support import ACME, PREDICT, Server
 
@@ -53,6 +56,57 @@ async def test_a_revoked_key_is_refused_at_once(server: Server) -> None:
     listed = (await server.ok("GET", f"{ACME}/keys"))["keys"]
     assert [each["revoked_at"] is not None for each in listed if each["id"] == key_id] == [True]
     await server.ok("DELETE", f"{ACME}/keys/{key_id}")  # again changes nothing
+
+
+async def test_a_key_is_refused_when_its_time_is_over(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {"scopes": ["predict"], "expires_in_s": 60}
+    made = await server.ok("POST", f"{ACME}/keys", json=wanted)
+    await server.ok("POST", PREDICT, made["key"], json=INPUTS)
+    later = datetime.now(UTC) + timedelta(seconds=61)
+    monkeypatch.setattr(server.runtime.keyring, "_clock", lambda: later)
+    await server.problem(401, "POST", PREDICT, made["key"], json=INPUTS)
+    await server.ok("POST", PREDICT, server.keys["acme"], json=INPUTS)
+
+
+async def test_a_key_is_replaced_with_no_moment_in_which_none_works(server: Server) -> None:
+    old = server.keys["acme"]
+    rotate = f"{ACME}/keys/{old.split('_')[1]}/rotate"
+    response = await server.call("POST", rotate, json={"overlap_s": 3600})
+    assert response.status_code == 201
+    for key in (old, response.json()["key"]):
+        await server.ok("POST", PREDICT, key, json=INPUTS)
+    listed = (await server.ok("GET", f"{ACME}/keys"))["keys"]
+    assert [each["expires_at"] is not None for each in listed] == [True, False]
+    await server.problem(409, "POST", rotate, json={})
+    at_once = await server.ok("POST", rotate, json={"overlap_s": 0})
+    await server.problem(401, "POST", PREDICT, old, json=INPUTS)
+    await server.ok("POST", PREDICT, at_once["key"], json=INPUTS)
+    await server.problem(404, "POST", rotate, json={"overlap_s": 0})
+    await server.problem(422, "POST", rotate, json={"overlap_s": -1})
+
+
+async def test_changes_are_listed_for_those_whose_they_are(server: Server) -> None:
+    for number in range(3):
+        await server.publish(server.file(seed=number + 5))
+    key = await server.new_key("acme", "publish")
+    listed = (await server.ok("GET", f"{ACME}/audit", key))["changes"]
+    assert [each["action"] for each in listed[:3]] == [
+        "key.create",
+        "release.set",
+        "version.publish",
+    ]
+    assert {each["tenant"] for each in listed} == {"acme"}
+    everything = (await server.ok("GET", "/v1/audit"))["changes"]
+    assert {each["tenant"] for each in everything} == {"acme", "other"}
+    assert key.split("_")[2] not in str(everything)
+    first = (await server.ok("GET", "/v1/audit?limit=2"))["changes"]
+    rest = await server.ok("GET", f"/v1/audit?before={first[-1]['seq']}")
+    assert [*first, *rest["changes"]] == everything
+    await server.problem(404, "GET", "/v1/tenants/nobody/audit")
+    for query in ("limit=0", "limit=1001", "limit=x", "before=0", f"before={2**63}", "limit="):
+        await server.problem(422, "GET", f"/v1/audit?{query}")
 
 
 async def test_one_tenants_key_is_not_revoked_through_another(server: Server) -> None:

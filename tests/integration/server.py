@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+import grpc
 import httpx
 import psutil
 
 import service
 from headstock.client import Client
+from service.protos import inference_pb2
 from tests.tiny import make_tiny_backbone
 
 ADMIN_KEY: Final = "the-admin-key-of-tests-0123456789"
@@ -98,12 +100,14 @@ class Server:
     ) -> None:
         self.home = home
         self.port = port or free_port()
+        self.grpc_port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = home.parent / f"server-{self.port}.log"
         self._command = command
         if admin_key is not None:
             settings["admin_key"] = admin_key
         settings.setdefault("threads", 1)  # with nothing to choose, a start is quick
+        settings.setdefault("grpc_port", self.grpc_port)
         self._environment = environment(home, port=self.port, **settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._family: list[psutil.Process] = []
@@ -220,6 +224,10 @@ class Server:
             made = admin.create_key(name, ["predict", "publish"])
         return Tenant(name, made["key"], made["id"])
 
+    def grpc(self) -> grpc.Channel:
+        """A channel; use it as a context manager."""
+        return grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}")
+
     def metrics(self) -> dict[str, float]:
         """Every series with its value."""
         with self.http(None) as http:
@@ -255,6 +263,24 @@ def predict(http: httpx.Client, tenant: str, adapter: str, inputs: Sequence[str]
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def infer(
+    channel: grpc.Channel, key: str, model: str, texts: Sequence[str]
+) -> inference_pb2.ModelInferResponse:
+    """Answers over gRPC; raises grpc.RpcError for anything else."""
+    given = inference_pb2.ModelInferRequest.InferInputTensor(
+        name="text", datatype="BYTES", shape=[len(texts)]
+    )
+    given.contents.bytes_contents.extend(text.encode() for text in texts)
+    request = inference_pb2.ModelInferRequest(model_name=model, inputs=[given])
+    call = channel.unary_unary(
+        "/inference.GRPCInferenceService/ModelInfer",
+        inference_pb2.ModelInferRequest.SerializeToString,
+        inference_pb2.ModelInferResponse.FromString,
+    )
+    metadata = (("authorization", f"Bearer {key}"),)
+    return call(request, metadata=metadata, timeout=30)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -57,6 +58,53 @@ def test_tritonclient(served: tuple[Server, Tenant], is_binary: bool) -> None:
             assert found.get_response()["id"] == "7"
         with pytest.raises(InferenceServerException, match="no tenant 'other'"):
             client.infer("other.intents", [given], headers=headers)
+
+
+# In a process of its own: one process has one set of messages called `inference`, and that of
+# tritonclient is not ours.
+TRITON_GRPC = """
+import json, sys
+import numpy as np
+from tritonclient import grpc as triton
+from tritonclient.utils import InferenceServerException
+
+address, key, model, texts = json.loads(sys.argv[1])
+headers = {"authorization": f"Bearer {key}"}
+with triton.InferenceServerClient(address) as client:
+    assert client.is_server_live() and client.is_server_ready()
+    assert client.is_model_ready(model, headers=headers)
+    assert client.get_server_metadata(headers).name == "headstock"
+    assert list(client.get_model_metadata(model, headers=headers).versions) == ["1"]
+    assert client.get_model_repository_index(headers).models[0].name == model
+    given = triton.InferInput("text", [len(texts)], "BYTES")
+    given.set_data_from_numpy(np.array(texts, dtype=object))
+    wanted = [triton.InferRequestedOutput(name) for name in ("label", "score", "scores")]
+    for version in ("", "1"):
+        found = client.infer(model, [given], version, wanted, "7", headers=headers)
+    assert found.get_response().id == "7"
+    assert found.as_numpy("scores").shape == (len(texts), 2)
+    try:
+        client.infer("other.intents", [given], headers=headers)
+    except InferenceServerException as error:
+        refused = error.status(), error.message()
+    labels = [each.decode() for each in found.as_numpy("label")]
+    print(json.dumps([labels, found.as_numpy("score").tolist(), refused]))
+"""
+
+
+def test_tritonclient_over_grpc(served: tuple[Server, Tenant]) -> None:
+    server, tenant = served
+    with server.http(tenant.key) as http:
+        expected = predict(http, "acme", "intents", TEXTS)["predictions"]
+    what = json.dumps([f"127.0.0.1:{server.grpc_port}", tenant.key, MODEL, TEXTS])
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON_GRPC, what], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    labels, scores, refused = json.loads(done.stdout)
+    assert labels == [each["label"] for each in expected]
+    assert scores == [each["score"] for each in expected]
+    assert refused == ["StatusCode.NOT_FOUND", "no tenant 'other'"]
 
 
 def test_openai(served: tuple[Server, Tenant]) -> None:

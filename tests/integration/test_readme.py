@@ -17,14 +17,20 @@ from tests.integration.server import free_port
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 TRAINING = (ROOT / "TRAINING.md").read_text()
-PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "headstock")
+SETUP = ("pyproject.toml", "constraints.txt", "setup.py")  # what the environment is made of
+PROJECT = ("Makefile", *SETUP, "headstock")
 SERVERS = {"make serve", "headstock serve"}  # run until stopped
 THIS_RUN = "make test"  # the command that runs this very test
 
 
+def texts(page: str, kind: str) -> list[str]:
+    """The blocks of one language."""
+    return re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)
+
+
 def blocks(page: str = README) -> list[list[str]]:
     """The commands of each shell block; a continued line is one command."""
-    found = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    found = texts(page, "sh")
     return [block.replace("\\\n", " ").strip().splitlines() for block in found]
 
 
@@ -36,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").symlink_to(sys.prefix)
     ready = folder / ".venv" / ".ready"
-    newest = max((ROOT / name).stat().st_mtime for name in ("pyproject.toml", "constraints.txt"))
+    newest = max((ROOT / name).stat().st_mtime for name in SETUP)
     assert ready.exists(), "the environment is not the one that `make setup` makes"
     assert ready.stat().st_mtime >= newest, "`make setup` is due"
     return folder
@@ -47,7 +53,8 @@ def environment() -> dict[str, str]:
     port = free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADSTOCK_")}
     url = f"http://127.0.0.1:{port}"
-    return {**kept, "HEADSTOCK_PORT": str(port), "HEADSTOCK_SERVER": url, "PYTHONUNBUFFERED": "1"}
+    ports = {"HEADSTOCK_PORT": str(port), "HEADSTOCK_GRPC_PORT": str(free_port())}
+    return {**kept, **ports, "HEADSTOCK_SERVER": url, "PYTHONUNBUFFERED": "1"}
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> str:
@@ -122,6 +129,11 @@ def test_a_first_adapter_and_the_rest_of_its_life(
         assert key is not None, printed
         own = {**environment, "HEADSTOCK_KEY": key[1]}
         outputs = {command: run(command, folder, own) for command in commands}
+        (program,) = texts(README, "python")
+        (folder / "program.py").write_text(
+            program.replace("127.0.0.1:8000", f"127.0.0.1:{environment['HEADSTOCK_PORT']}")
+        )
+        assert "order_status" in run("python program.py", folder, own)
     first, second = (
         text for command, text in outputs.items() if command.startswith("headstock predict")
     )

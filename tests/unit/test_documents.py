@@ -65,10 +65,11 @@ def test_every_metric_is_in_the_operations_page() -> None:
 
 def test_every_error_code_is_in_the_operations_page() -> None:
     page = (ROOT / "OPERATIONS.md").read_text()
-    everything = {kind.code: status_of(kind).status for kind in error_types()}
+    everything = {kind.code: status_of(kind) for kind in error_types()}
     assert len(everything) > 15
-    for code, status in everything.items():
-        assert f"| `{code}` | {status} |" in page, f"| `{code}` | {status} | is not documented"
+    for code, problem in everything.items():
+        row = f"| `{code}` | {problem.status} | {problem.grpc} |"
+        assert row in page, f"{row} is not documented"
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,9 @@ PLACES = {
     "tokenizers": ("backbone/",),
     "sqlalchemy": ("adapters/registry/",),
     "starlette": ("service/http/", "service/app.py"),
+    "grpc": ("service/grpc/",),
+    "grpc_health": ("service/grpc/",),
+    "grpc_reflection": ("service/grpc/",),
     "typer": ("headstock/",),
     "matplotlib": ("headstock/plots/image.py",),
 }

@@ -1,17 +1,20 @@
 from headstock.answers import prediction_table
+from headstock.client.answers import Entity, Prediction, Scored
 
-A = {"label": "a", "score": 0.75}
-B = {"label": "b", "score": 0.25}
+A: Scored = {"label": "a", "score": 0.75}
+B: Scored = {"label": "b", "score": 0.25}
 
 
 def test_classification_shows_the_best_labels() -> None:
-    columns, rows = prediction_table(["x", "y"], [{**A, "top": [A, B]}, {**B, "top": [B]}])
+    first: Prediction = {"label": "a", "score": 0.75, "top": [A, B]}
+    second: Prediction = {"label": "b", "score": 0.25, "top": [B]}
+    columns, rows = prediction_table(["x", "y"], [first, second])
     assert columns == ("text", "label", "score")
     assert rows == [("x", "a", "0.750"), ("", "b", "0.250"), ("y", "b", "0.250")]
 
 
 def test_multilabel_shows_what_applies_first() -> None:
-    predictions = [{"labels": [A], "top": [A, B]}, {"labels": [], "top": [B]}]
+    predictions: list[Prediction] = [{"labels": [A], "top": [A, B]}, {"labels": [], "top": [B]}]
     columns, rows = prediction_table(["x", "y"], predictions)
     assert columns == ("text", "label", "score", "applies")
     assert rows == [
@@ -28,7 +31,7 @@ def test_regression_shows_a_value_a_target() -> None:
 
 
 def test_tagging_shows_entities_and_says_where_there_are_none() -> None:
-    entity = {"label": "city", "score": 0.9, "start": 3, "end": 7, "text": "Oslo"}
+    entity: Entity = {"label": "city", "score": 0.9, "start": 3, "end": 7, "text": "Oslo"}
     columns, rows = prediction_table(["in Oslo", "x"], [{"entities": [entity]}, {"entities": []}])
     assert columns == ("text", "entity", "label", "score", "characters")
     assert rows == [

@@ -14,7 +14,7 @@ from tests.unit.registry.support import publish, url_of
 
 COLUMNS = {
     "tenants": "id, name, created_at",
-    "keys": "*",
+    "keys": "id, tenant_id, secret_sha256, scopes, created_at, revoked_at",
     "adapters": "*",
     "versions": "*",
     "releases": "*",

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 
 from adapters.errors import Conflict, InvalidInput, InvalidName, NotFound
@@ -61,6 +63,69 @@ def test_two_live_keys_at_most(registry: Registry) -> None:
     registry.revoke_key("acme", first.id, actor="admin")
     registry.create_key("acme", ["predict"], actor="admin")
     assert len(registry.list_keys("acme")) == 3
+
+
+def test_a_key_ends_when_its_time_is_over(registry: Registry, clock: Clock) -> None:
+    hour = timedelta(hours=1)
+    info, _ = registry.create_key("acme", ["predict"], lifetime=hour, actor="admin")
+    assert info.expires_at == clock.now + hour
+    [live] = registry.read_tenants(["acme"]).tenants["acme"].keys
+    assert live.expires_at == info.expires_at
+    clock.advance()
+    registry.create_key("acme", ["predict"], actor="admin")
+    with pytest.raises(Conflict):
+        registry.create_key("acme", ["predict"], actor="admin")
+    clock.now += hour
+    registry.create_key("acme", ["predict"], actor="admin")  # there is room for one again
+    assert info.id not in [key.id for key in registry.read_tenants().tenants["acme"].keys]
+    assert registry.list_keys("acme")[0] == info  # what it was stays to be seen
+
+
+def test_a_rotated_key_has_the_scopes_of_the_old_one_which_ends_later(
+    registry: Registry, clock: Clock
+) -> None:
+    day = timedelta(days=1)
+    old, _ = registry.create_key("acme", ["publish"], actor="admin")
+    clock.advance()
+    new, text = registry.rotate_key("acme", old.id, overlap=day, lifetime=30 * day, actor="k")
+    assert (new.scopes, new.expires_at) == (("publish",), clock.now + 30 * day)
+    assert text.startswith(f"hs_{new.id}_")
+    [first, _] = registry.list_keys("acme")
+    assert (first.id, first.expires_at, first.revoked_at) == (old.id, clock.now + day, None)
+    made, rotated = registry.list_audit("acme", limit=2)
+    assert (rotated.action, rotated.actor) == ("key.rotate", "k")
+    assert rotated.detail == {"key": old.id, "overlap_s": 86_400}
+    assert (made.action, made.detail["key"]) == ("key.create", new.id)
+    with pytest.raises(Conflict):
+        registry.rotate_key("acme", new.id, overlap=day, actor="k")
+    clock.now += day
+    [live] = registry.read_tenants(["acme"]).tenants["acme"].keys
+    assert live.id == new.id
+    with pytest.raises(NotFound):
+        registry.rotate_key("acme", old.id, overlap=day, actor="k")
+
+
+def test_a_rotation_never_makes_a_key_live_longer(registry: Registry, clock: Clock) -> None:
+    hour = timedelta(hours=1)
+    old, _ = registry.create_key("acme", ["predict"], lifetime=hour, actor="admin")
+    clock.advance()
+    registry.rotate_key("acme", old.id, overlap=24 * hour, actor="admin")
+    assert registry.list_keys("acme")[0].expires_at == old.expires_at
+
+
+def test_a_rotation_with_no_overlap_ends_the_old_key_at_once(
+    registry: Registry, clock: Clock
+) -> None:
+    old, _ = registry.create_key("acme", ["predict"], actor="admin")
+    registry.create_key("acme", ["publish"], actor="admin")
+    new, _ = registry.rotate_key("acme", old.id, overlap=timedelta(), actor="admin")
+    live = registry.read_tenants(["acme"]).tenants["acme"].keys
+    assert old.id not in [key.id for key in live]
+    assert new.id in [key.id for key in live]
+    with pytest.raises(NotFound):
+        registry.rotate_key("other", new.id, overlap=timedelta(), actor="admin")
+    with pytest.raises(NotFound):
+        registry.rotate_key("acme", "no such", overlap=timedelta(), actor="admin")
 
 
 def test_revoking_is_idempotent(registry: Registry, clock: Clock) -> None:

@@ -17,6 +17,8 @@ from adapters.errors import (
     MissingScope,
     NotFound,
     Overloaded,
+    QuotaExceeded,
+    RateLimited,
     RegistryUnavailable,
     StaleRevision,
     TenantOverloaded,
@@ -40,6 +42,7 @@ EXPECTED: dict[type[HeadstockError], int] = {
     InvalidJson: 400,
     Unauthenticated: 401,
     MissingScope: 403,
+    QuotaExceeded: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
     TooSlow: 408,
@@ -50,6 +53,7 @@ EXPECTED: dict[type[HeadstockError], int] = {
     InvalidName: 422,
     InvalidAdapter: 422,
     WrongBackbone: 422,
+    RateLimited: 429,
     TenantOverloaded: 429,
     ClientLeft: 499,
     HeadFailed: 500,
@@ -96,7 +100,7 @@ def test_every_error_has_a_code_of_its_own() -> None:
 
 
 def test_no_line_of_the_table_hides_one_below() -> None:
-    kinds = [kind for kind, _, _ in STATUS]
+    kinds = [kind for kind, _, _, _ in STATUS]
     for position, kind in enumerate(kinds):
         assert not any(issubclass(kind, above) for above in kinds[:position])
 

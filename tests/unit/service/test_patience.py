@@ -5,7 +5,7 @@ import pytest
 
 from adapters.errors import DeadlineExceeded
 from service.errors import ClientLeft, TooSlow
-from service.http.patience import Patience
+from service.patience import Patience
 
 
 def late() -> DeadlineExceeded:

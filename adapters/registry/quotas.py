@@ -1,0 +1,99 @@
+"""What a tenant may have at most: set by operators, held to in the transaction of each publish."""
+
+from dataclasses import asdict
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+
+from adapters.errors import InvalidInput, QuotaExceeded
+from adapters.registry.audit import Write
+from adapters.registry.records import Holdings, Quota
+from adapters.registry.tables import adapters, quotas, tenants, versions
+from adapters.registry.tenants import tenant_id
+
+_MOST: Final = 2**62
+
+
+def get_quota(connection: Connection, tenant: str) -> Quota:
+    """A tenant's quota, without limits where none was set; NotFound without the tenant."""
+    owner = tenant_id(connection, tenant)
+    return read_quotas(connection, tenants.c.id == owner).get(tenant, Quota())
+
+
+def set_quota(write: Write, tenant: str, quota: Quota) -> Quota:
+    """Set all limits; nothing changes where they are so already.
+
+    What is over a new limit stays, and nothing is added to it.
+
+    Raises:
+        InvalidInput: a limit is no whole number from 0 on.
+        NotFound: no such tenant.
+    """
+    wanted = asdict(quota)
+    for name, limit in wanted.items():
+        if limit is not None and not 0 <= limit <= _MOST:
+            raise InvalidInput(f"the limit {name} must be a whole number from 0 on, or none")
+    before = get_quota(write.connection, tenant)
+    if quota == before:
+        return quota
+    owner = tenant_id(write.connection, tenant)
+    found = write.connection.scalar(select(quotas.c.tenant_id).where(quotas.c.tenant_id == owner))
+    change: Any = (
+        insert(quotas).values(tenant_id=owner, **wanted)
+        if found is None
+        else update(quotas).where(quotas.c.tenant_id == owner).values(**wanted)
+    )
+    write.connection.execute(change)
+    write.log("tenant.quota", tenant, **wanted)
+    return quota
+
+
+def read_quotas(connection: Connection, where: ColumnElement[bool]) -> dict[str, Quota]:
+    """The quotas of tenants that have one, by name."""
+    query = (
+        select(
+            tenants.c.name,
+            quotas.c.adapters,
+            quotas.c.versions,
+            quotas.c.bytes,
+            quotas.c.requests_per_minute,
+            quotas.c.tokens_per_minute,
+        )
+        .select_from(quotas)
+        .join(tenants, tenants.c.id == quotas.c.tenant_id)
+        .where(where)
+    )
+    return {name: Quota(*limits) for name, *limits in connection.execute(query)}
+
+
+def holdings(connection: Connection, tenant: str) -> Holdings:
+    """What a tenant has; NotFound without the tenant."""
+    owner = tenant_id(connection, tenant)
+    owned = adapters.c.tenant_id == owner
+    n_adapters = connection.scalars(select(func.count()).where(owned)).one()
+    query = (
+        select(func.count(), func.coalesce(func.sum(versions.c.size), 0))
+        .select_from(versions)
+        .join(adapters, adapters.c.id == versions.c.adapter_id)
+        .where(owned)
+    )
+    n_versions, size = connection.execute(query).one()
+    return Holdings(n_adapters, n_versions, size)
+
+
+def check_holdings(write: Write, tenant: str) -> None:
+    """Raise QuotaExceeded where what was just added is more than the tenant may have."""
+    quota = get_quota(write.connection, tenant)
+    if quota.adapters is quota.versions is quota.bytes is None:
+        return
+    has = holdings(write.connection, tenant)
+    for name, limit, count in (
+        ("adapters", quota.adapters, has.adapters),
+        ("versions", quota.versions, has.versions),
+        ("bytes", quota.bytes, has.bytes),
+    ):
+        if limit is not None and count > limit:
+            raise QuotaExceeded(
+                f"tenant {tenant} would have {count} {name}, and may have {limit}; an operator "
+                "can raise the quota"
+            )

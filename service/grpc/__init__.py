@@ -1,0 +1,5 @@
+"""gRPC: a thin translation to the pipeline and the registry, and back. No logic lives here."""
+
+from service.grpc.server import GrpcServer
+
+__all__ = ["GrpcServer"]

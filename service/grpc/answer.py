@@ -1,0 +1,103 @@
+"""The wrapper round every handler: it checks the key, keeps the time, maps errors, counts."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from adapters.errors import InvalidInput
+from service.access import authorize
+from service.errors import to_problem
+from service.grpc.call import Call
+from service.grpc.methods import Method
+from service.grpc.status import message, status_code, trailers
+from service.patience import BODY_S, REQUEST_S, Patience, late, slow
+from service.runtime import Runtime
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def rpc_handler(method: Method, runtime: Runtime) -> "grpc.RpcMethodHandler[Any, Any]":
+    """A method of the table as gRPC takes it."""
+
+    async def unary(request: Message, context: _Context) -> Message:
+        return await _answer(method, runtime, context, _one(request))
+
+    async def stream(requests: AsyncIterator[Message], context: _Context) -> Message:
+        return await _answer(method, runtime, context, requests)
+
+    make = grpc.unary_unary_rpc_method_handler
+    behaviour: Any = unary
+    if method.stream is not None:
+        make, behaviour = grpc.stream_unary_rpc_method_handler, stream
+    return make(
+        behaviour,
+        request_deserializer=method.request.FromString,
+        response_serializer=method.answer.SerializeToString,
+    )
+
+
+async def _one(request: Message) -> AsyncIterator[Message]:
+    yield request
+
+
+async def _answer(
+    method: Method, runtime: Runtime, context: _Context, requests: AsyncIterator[Message]
+) -> Message:
+    """The handler's answer, or the status of what it raised."""
+    started, code = time.perf_counter(), grpc.StatusCode.OK
+    try:
+        return await _handle(method, runtime, context, requests, started)
+    except asyncio.CancelledError:  # the client left, or its deadline is over
+        code = grpc.StatusCode.CANCELLED
+        raise
+    except Exception as error:
+        problem = to_problem(error)
+        code = status_code(problem)
+        await context.abort(code, message(problem), trailers(problem))
+        raise  # for readers of types: abort never returns
+    finally:
+        seconds = time.perf_counter() - started
+        runtime.metrics.count_grpc_request(method.path, code.name, seconds)
+
+
+async def _handle(
+    method: Method,
+    runtime: Runtime,
+    context: _Context,
+    requests: AsyncIterator[Message],
+    started: float,
+) -> Message:
+    """The key is looked at before any message of a stream, its tenant before the second."""
+    principal = None
+    if method.scope is not None:
+        principal = runtime.keyring.authenticate(_authorization(context))
+    # None where the client gives no time, whatever its types say.
+    remaining_s: float | None = cast("float | None", context.time_remaining())
+    given_s = math.inf if remaining_s is None else remaining_s
+    all_s, too_late = min(given_s, REQUEST_S), late(given_s)
+    is_streamed = method.stream is not None and all_s > BODY_S
+    async with Patience(*((BODY_S, slow) if is_streamed else (all_s, too_late))) as patience:
+        try:
+            first = await anext(requests)
+        except StopAsyncIteration:
+            raise InvalidInput("the stream ended before its first message") from None
+        if principal is not None and method.scope is not None:
+            authorize(principal, method.tenant(first), method.scope)
+        call = Call(runtime, principal, patience, started + all_s, too_late)
+        if method.stream is not None:
+            return await method.stream(call, first, requests)
+        assert method.unary is not None, "a method is one or the other"
+        return await method.unary(call, first)
+
+
+def _authorization(context: _Context) -> str | None:
+    """The key's header: text, and the first where it comes twice."""
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization":
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return None

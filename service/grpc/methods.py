@@ -1,0 +1,126 @@
+"""The method table: what is served, what it needs, and the tests of access are all made from it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from google.protobuf.message import Message
+
+from service.access import Need
+from service.grpc import oip, registry
+from service.grpc.call import Call
+from service.oip.names import ModelName
+from service.protos import inference_pb2, registry_pb2
+
+# Requests are typed by each handler: a table of all of them cannot be.
+Handler = Callable[[Call, Any], Awaitable[Message]]
+StreamHandler = Callable[[Call, Any, AsyncIterator[Any]], Awaitable[Message]]
+INFERENCE = "inference.GRPCInferenceService"
+REGISTRY = "headstock.v1.Registry"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of one service. `scope` None: no key is asked for.
+
+    `names` is the field of the request that names a tenant, by itself or in the name of a model; of
+    a stream it is in the first message, which `stream` gets before the others.
+    """
+
+    service: str
+    name: str
+    request: type[Message]
+    answer: type[Message]
+    scope: Need | None
+    unary: Handler | None = None
+    stream: StreamHandler | None = None
+    names: Literal["tenant", "name", "model_name"] | None = None
+
+    @property
+    def path(self) -> str:
+        """As it is called on the wire."""
+        return f"/{self.service}/{self.name}"
+
+    def tenant(self, request: Message) -> str | None:
+        """The tenant that a request is about. Raises NotFound for what is no model."""
+        if self.names is None:
+            return None
+        named: str = getattr(request, self.names)
+        return named if self.names == "tenant" else ModelName.parse(named).tenant
+
+
+def _oip(
+    name: str,
+    unary: Handler,
+    scope: Need | None,
+    names: Literal["name", "model_name"] | None = None,
+) -> Method:
+    """A method of the Open Inference Protocol, whose messages are called after it."""
+    request = getattr(inference_pb2, f"{name}Request")
+    answer = getattr(inference_pb2, f"{name}Response")
+    return Method(INFERENCE, name, request, answer, scope, unary, names=names)
+
+
+def _registry(
+    name: str,
+    unary: Handler,
+    scope: Need,
+    request: type[Message],
+    answer: type[Message],
+) -> Method:
+    return Method(REGISTRY, name, request, answer, scope, unary, names="tenant")
+
+
+METHODS: tuple[Method, ...] = (
+    _oip("ServerLive", oip.server_live, None),
+    _oip("ServerReady", oip.server_ready, None),
+    _oip("ServerMetadata", oip.server_details, "any"),
+    _oip("ModelReady", oip.model_ready, "any", "name"),
+    _oip("ModelMetadata", oip.model_details, "any", "name"),
+    _oip("ModelInfer", oip.model_infer, "predict", "model_name"),
+    _oip("RepositoryIndex", oip.model_index, "any"),
+    Method(
+        REGISTRY,
+        "Publish",
+        registry_pb2.PublishRequest,
+        registry_pb2.PublishResponse,
+        "publish",
+        stream=registry.publish,
+        names="tenant",
+    ),
+    _registry(
+        "ListAdapters",
+        registry.list_adapters,
+        "any",
+        registry_pb2.ListAdaptersRequest,
+        registry_pb2.ListAdaptersResponse,
+    ),
+    _registry(
+        "ListVersions",
+        registry.list_versions,
+        "any",
+        registry_pb2.ListVersionsRequest,
+        registry_pb2.ListVersionsResponse,
+    ),
+    _registry(
+        "GetRelease",
+        registry.get_release,
+        "any",
+        registry_pb2.GetReleaseRequest,
+        registry_pb2.Release,
+    ),
+    _registry(
+        "SetRelease",
+        registry.set_release,
+        "publish",
+        registry_pb2.SetReleaseRequest,
+        registry_pb2.Release,
+    ),
+    _registry(
+        "Rollback",
+        registry.rollback,
+        "publish",
+        registry_pb2.RollbackRequest,
+        registry_pb2.Release,
+    ),
+)

@@ -1,0 +1,168 @@
+"""How calls over gRPC end: by deadline, by their client, by the server's stop; who is told."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+from numpy.typing import NDArray
+
+from adapters.errors import InvalidInput
+from backbone import PlacedLora, TextRow
+from service.grpc import GrpcServer
+from service.grpc.methods import INFERENCE, METHODS, REGISTRY
+from service.protos import registry_pb2
+from tests.contract.grpc_support import BY_NAME, Rpc, check_refusal
+from tests.contract.test_grpc_oip import infer
+
+HEALTH = health_pb2.HealthCheckResponse
+PATIENCE_S = 20
+
+
+@pytest.fixture
+def gate(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Runs of the backbone wait for it."""
+    gate, run = threading.Event(), rpc.server.backbone.run
+
+    def held_run(
+        rows: Sequence[TextRow], features: Collection[str], loras: Sequence[PlacedLora | None] = ()
+    ) -> Mapping[str, NDArray[np.float32]]:
+        assert gate.wait(PATIENCE_S)
+        return run(rows, features, loras)
+
+    monkeypatch.setattr(rpc.server.backbone, "run", held_run)
+    yield gate
+    gate.set()
+
+
+async def test_a_deadline_ends_a_call(rpc: Rpc, gate: threading.Event) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await rpc.call("ModelInfer", infer("a"), timeout_s=0.2)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await rpc.call("ServerLive", BY_NAME["ServerLive"].request())
+    gate.set()
+    await rpc.call("ModelInfer", infer("a"), timeout_s=PATIENCE_S)
+
+
+async def test_a_call_without_a_deadline_has_the_servers(
+    rpc: Rpc, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.grpc.answer.REQUEST_S", 0.05)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await rpc.call("ModelInfer", infer("a"))
+    check_refusal(caught.value)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "seconds" in (caught.value.details() or "")
+
+
+async def test_rows_of_a_client_that_left_are_not_computed(rpc: Rpc, gate: threading.Event) -> None:
+    staying = asyncio.create_task(rpc.call("ModelInfer", infer("a")))
+    await rpc.server.waiting(0)
+    leaving = asyncio.create_task(rpc.call("ModelInfer", infer("b", "c")))
+    await rpc.server.waiting(2)
+    leaving.cancel()
+    path = BY_NAME["ModelInfer"].path
+    async with asyncio.timeout(PATIENCE_S):
+        while not rpc.server.metric("grpc_requests_total", method=path, code="CANCELLED"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    gate.set()
+    await staying
+    assert rpc.server.metric("batch_rows_sum", backbone=rpc.server.backbone.name) == 1
+
+
+async def test_an_upload_that_does_not_go_on_is_given_up(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.grpc.answer.BODY_S", 0.1)
+
+    async def stalled() -> AsyncIterator[registry_pb2.PublishRequest]:
+        yield registry_pb2.PublishRequest(tenant="acme", adapter="intents", content=b"a")
+        await asyncio.sleep(PATIENCE_S)
+
+    method = BY_NAME["Publish"]
+    publish = rpc.channel.stream_unary(
+        method.path, method.request.SerializeToString, method.answer.FromString
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await publish(stalled(), metadata=(("authorization", f"Bearer {rpc.server.keys['acme']}"),))
+    check_refusal(caught.value)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_health_is_told_and_goes_down_before_calls_are_refused(
+    rpc: Rpc, gate: threading.Event
+) -> None:
+    health: Any = health_pb2_grpc.HealthStub(rpc.channel)
+    for service in ("", INFERENCE, REGISTRY):
+        found = await health.Check(health_pb2.HealthCheckRequest(service=service))
+        assert found.status == HEALTH.SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await health.Check(health_pb2.HealthCheckRequest(service="nothing"))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    watching = health.Watch(health_pb2.HealthCheckRequest())
+    assert (await watching.read()).status == HEALTH.SERVING
+    under_way = asyncio.create_task(rpc.call("ModelInfer", infer("a")))
+    await asyncio.sleep(0.05)
+    rpc.served.leave()
+    assert (await watching.read()).status == HEALTH.NOT_SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await watching.read()
+    assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+    gate.set()
+    assert (await under_way).model_version == "1"
+    await asyncio.wait_for(rpc.served.stop(), 5)  # nobody who only watches holds it up
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await rpc.call("ModelInfer", infer("a"))
+    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_streams_without_a_key_leave_room_for_calls(rpc: Rpc) -> None:
+    health: Any = health_pb2_grpc.HealthStub(rpc.channel)
+    watching = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(64)]
+    for each in watching:
+        assert (await each.read()).status == HEALTH.SERVING
+    one_more = health.Watch(health_pb2.HealthCheckRequest())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await one_more.read()
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    await health.Check(health_pb2.HealthCheckRequest())
+    await rpc.call("ModelInfer", infer("a"))
+    watching.pop().cancel()
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            again = health.Watch(health_pb2.HealthCheckRequest())
+            try:
+                assert (await again.read()).status == HEALTH.SERVING
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.05)
+    for each in (*watching, again):
+        each.cancel()
+
+
+async def test_reflection_tells_every_method(rpc: Rpc) -> None:
+    def ask() -> set[tuple[str, str]]:
+        with grpc.insecure_channel(f"127.0.0.1:{rpc.served.port}") as channel:
+            database = ProtoReflectionDescriptorDatabase(channel)
+            found = set()
+            for service in database.get_services():
+                file = database.FindFileContainingSymbol(service)
+                for each in file.service:
+                    found |= {(f"{file.package}.{each.name}", one.name) for one in each.method}
+            return found
+
+    told = await asyncio.to_thread(ask)
+    assert {(method.service, method.name) for method in METHODS} <= told
+    assert ("grpc.health.v1.Health", "Check") in told
+
+
+async def test_a_port_that_is_taken_is_named(rpc: Rpc) -> None:
+    with pytest.raises(InvalidInput, match=rf"127.0.0.1:{rpc.served.port}.*HEADSTOCK_GRPC_PORT"):
+        GrpcServer(rpc.server.runtime, "127.0.0.1", rpc.served.port)
