@@ -14,10 +14,15 @@ def check_name(kind: str, value: str) -> str:
     Raises:
         InvalidName: otherwise.
     """
-    if not _NAME.fullmatch(value):
+    if not is_name(value):
         shown = ascii(value if len(value) <= 80 else value[:80] + "…")
         raise InvalidName(
             f"{kind} name {shown} is not valid: use 1 to 63 of the letters a-z, the digits 0-9 and "
             "inner hyphens"
         )
     return value
+
+
+def is_name(value: str) -> bool:
+    """Whether a tenant or an adapter can be called so."""
+    return _NAME.fullmatch(value) is not None

@@ -13,22 +13,29 @@ os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 import asyncio
 import gc
+from typing import Any
 
 import bentoml
 import threadpoolctl
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from adapters.errors import HeadstockError
+from adapters.errors import HeadstockError, Overloaded
 from backbone import BackboneError
+from service.access import Principal
 from service.grpc import GrpcServer
 from service.http import HttpApp
+from service.http.routes import BENTOML_PREDICT
+from service.log import configure as configure_log
 from service.runtime import Runtime
+from service.schemas import PredictRequest
 from service.settings import Settings
 from service.signals import before_sigterm
 from service.tls import tls_files
 
 _settings = Settings()
-_OF_BENTOML = frozenset({"/livez", "/readyz", "/healthz"})
+_OF_BENTOML = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
+# Who asks in this very process has all of it already.
+_IN_PROCESS = Principal("in-process", None, frozenset({"admin"}))
 _http = HttpApp(_settings.cors_origins)
 _has_tls = _settings.tls_certificate is not None
 
@@ -36,7 +43,8 @@ _has_tls = _settings.tls_certificate is not None
 class _FrontDoor:
     """Takes requests to our app before bentoml's router sees them: this halves what a call costs.
 
-    Health and the server's own life stay with bentoml; every other path is ours.
+    Health, the server's own life and what bentoml's clients ask first stay with bentoml; every
+    other path is ours.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -85,6 +93,7 @@ class Headstock:
     @bentoml.on_startup  # type: ignore[untyped-decorator]  # bentoml types it so
     async def start(self) -> None:
         """Load, open, wire; an error here ends the worker with its reason."""
+        configure_log(_settings.log_level)
         # Matrix products are small and many: BLAS threads would only get in each other's way.
         threadpoolctl.threadpool_limits(limits=1, user_api="blas")
         self.runtime: Runtime | None = await Runtime.start(_settings)
@@ -103,6 +112,22 @@ class Headstock:
         # uvicorn drains first and calls `stop` last; readiness goes down before that.
         loop = asyncio.get_running_loop()
         before_sigterm(lambda: loop.call_soon_threadsafe(self._leave))
+
+    @bentoml.api(route=BENTOML_PREDICT)  # type: ignore[untyped-decorator]  # bentoml types it so
+    async def predict(
+        self, tenant: str, adapter: str, inputs: list[str], top_k: int = 1
+    ) -> dict[str, Any]:
+        """Answer texts with a tenant's adapter.
+
+        BentoML's clients learn of it by `/schema.json`. What they send is answered by our own route
+        of this path, with keys and bounds, before bentoml would read a body; a service that depends
+        on this one in the same process comes in here.
+        """
+        if self.runtime is None:
+            raise Overloaded("the server is stopping")
+        request = PredictRequest(inputs=inputs, top_k=top_k)
+        answer = await self.runtime.pipeline.predict(_IN_PROCESS, tenant, adapter, request)
+        return answer.model_dump(mode="json")
 
     def _leave(self) -> None:
         if self.runtime is not None:
@@ -127,3 +152,9 @@ class Headstock:
 
 # bentoml types the decorated class as it was; it is a bentoml.Service now.
 Headstock.add_asgi_middleware(_FrontDoor)  # type: ignore[attr-defined]
+
+
+def to_asgi() -> ASGIApp:
+    """The service as an app, its start and stop in the app's lifespan; once in a process."""
+    app: ASGIApp = Headstock.to_asgi()  # type: ignore[attr-defined]
+    return app

@@ -220,6 +220,13 @@ class PredictRequest(Wire):
     top_k: Annotated[int, Field(ge=1, le=1000, examples=[3])] = 1
 
 
+class BentoPredictRequest(PredictRequest):
+    """Texts for a tenant's adapter, as BentoML's clients send them: all in the body."""
+
+    tenant: Annotated[str, Field(examples=["acme"])]
+    adapter: Annotated[str, Field(examples=["intents"])]
+
+
 def _distinct(adapters: list[str]) -> list[str]:
     if len(set(adapters)) != len(adapters):
         raise ValueError("adapters are distinct")

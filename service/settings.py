@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
     port: int = Field(8000, ge=1, le=65535, description="HTTP port.")
     grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0: no gRPC.")
+    max_connections: int = Field(
+        1024, ge=1, description="Connections of HTTP at once; more are refused with 503."
+    )
+    log_level: Literal["info", "warning"] = Field(
+        "info", description="info: a line a request; warning: what went wrong alone."
+    )
     tls_certificate: Path | None = Field(
         None, description="Certificate chain, PEM; with its key both ports speak TLS alone."
     )

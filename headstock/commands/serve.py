@@ -1,4 +1,4 @@
-"""`headstock serve`: the same server as `bentoml serve service:Headstock`."""
+"""`headstock serve`: the service of `bentoml serve service:Headstock`, in this very process."""
 
 import os
 import sys
@@ -32,22 +32,15 @@ def serve(
         if value is not None:
             os.environ[f"HEADSTOCK_{name}"] = str(value)
     _check()
-    os.execve(sys.executable, command(), server_environment())
+    os.environ.update(server_environment())
+    from service.server import run
+
+    run()
 
 
 def command() -> list[str]:
-    """The command line of a server.
-
-    The working folder is the installation's: a folder `service` of the user's would otherwise be
-    imported in place of ours.
-    """
-    import service
-
-    installation = Path(service.__file__ or "").parent.parent
-    where = ("--working-dir", str(installation))
-    # Longer than any request may take; a client that does not read its answer ends nothing.
-    patience = ("--timeout-graceful-shutdown", "12")
-    return [sys.executable, "-m", "bentoml", "serve", "service:Headstock", *where, *patience]
+    """The command line of a server."""
+    return [sys.executable, "-m", "headstock", "serve"]
 
 
 def server_environment() -> dict[str, str]:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 import grpc
@@ -15,6 +15,7 @@ from service.errors import to_problem
 from service.grpc.call import Call
 from service.grpc.methods import Method
 from service.grpc.status import message, status_code, trailers
+from service.log import log_request, request_id, trace_id
 from service.patience import BODY_S, REQUEST_S, Patience, late, slow
 from service.runtime import Runtime
 
@@ -49,20 +50,22 @@ async def _answer(
     method: Method, runtime: Runtime, context: _Context, requests: AsyncIterator[Message]
 ) -> Message:
     """The handler's answer, or the status of what it raised."""
-    started, code = time.perf_counter(), grpc.StatusCode.OK
+    started, code, facts = time.perf_counter(), grpc.StatusCode.OK, dict[str, object]()
     try:
-        return await _handle(method, runtime, context, requests, started)
+        return await _handle(method, runtime, context, requests, started, facts)
     except asyncio.CancelledError:  # the client left, or its deadline is over
         code = grpc.StatusCode.CANCELLED
         raise
     except Exception as error:
         problem = to_problem(error)
         code = status_code(problem)
+        facts["code"] = problem.code
         await context.abort(code, message(problem), trailers(problem))
         raise  # for readers of types: abort never returns
     finally:
         seconds = time.perf_counter() - started
         runtime.metrics.count_grpc_request(method.path, code.name, seconds)
+        _log(method, context, code, seconds, facts)
 
 
 async def _handle(
@@ -71,11 +74,13 @@ async def _handle(
     context: _Context,
     requests: AsyncIterator[Message],
     started: float,
+    facts: dict[str, object],
 ) -> Message:
     """The key is looked at before any message of a stream, its tenant before the second."""
     principal = None
     if method.scope is not None:
-        principal = runtime.keyring.authenticate(_authorization(context))
+        principal = runtime.keyring.authenticate(_header(context, "authorization"))
+        facts["key"] = principal.key_id
     # None where the client gives no time, whatever its types say.
     remaining_s: float | None = cast("float | None", context.time_remaining())
     given_s = math.inf if remaining_s is None else remaining_s
@@ -88,16 +93,38 @@ async def _handle(
             raise InvalidInput("the stream ended before its first message") from None
         if principal is not None and method.scope is not None:
             authorize(principal, method.tenant(first), method.scope)
-        call = Call(runtime, principal, patience, started + all_s, too_late)
+        facts |= method.named(first)
+        call = Call(runtime, principal, patience, started + all_s, too_late, facts)
         if method.stream is not None:
             return await method.stream(call, first, requests)
         assert method.unary is not None, "a method is one or the other"
         return await method.unary(call, first)
 
 
-def _authorization(context: _Context) -> str | None:
-    """The key's header: text, and the first where it comes twice."""
+def _log(
+    method: Method,
+    context: _Context,
+    code: grpc.StatusCode,
+    seconds: float,
+    facts: Mapping[str, object],
+) -> None:
+    trace = trace_id(_header(context, "traceparent"))
+    log_request(
+        "grpc",
+        {
+            "request_id": request_id(_header(context, "x-request-id")),
+            **({} if trace is None else {"trace_id": trace}),
+            "method": method.path,
+            "status": code.name,
+            "ms": round(1000 * seconds, 3),
+            **facts,
+        },
+    )
+
+
+def _header(context: _Context, wanted: str) -> str | None:
+    """A key of the metadata: text, and the first where it comes twice."""
     for name, value in context.invocation_metadata() or ():
-        if name == "authorization":
+        if name == wanted:
             return value if isinstance(value, str) else value.decode("latin-1")
     return None

@@ -20,6 +20,7 @@ class Call:
     patience: Patience
     deadline: float
     late: Reason
+    facts: dict[str, object]  # for the log: nothing that a customer said
 
     @property
     def actor(self) -> Principal:

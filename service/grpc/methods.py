@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from google.protobuf.message import Message
 
+from adapters.names import is_name
 from service.access import Need
 from service.grpc import oip, registry
 from service.grpc.call import Call
@@ -47,6 +48,16 @@ class Method:
             return None
         named: str = getattr(request, self.names)
         return named if self.names == "tenant" else ModelName.parse(named).tenant
+
+    def named(self, request: Message) -> dict[str, object]:
+        """Tenant and adapter of a request that was let in, where they can be called so."""
+        if self.names is None:
+            return {}
+        if self.names == "tenant":
+            found = {"tenant": self.tenant(request), "adapter": getattr(request, "adapter", "")}
+        else:
+            found = ModelName.parse(getattr(request, self.names))._asdict()
+        return {name: value for name, value in found.items() if value and is_name(value)}
 
 
 def _oip(

@@ -80,6 +80,7 @@ async def model_infer(call: Call, request: pb.ModelInferRequest) -> pb.ModelInfe
     is_much = size > _INLINE_BYTES
     wanted = await aside(is_much, _read, request)
     found = await infer(call.runtime.pipeline, call.actor, model, version, wanted, call.deadline)
+    call.facts["version"] = found.version
     return await aside(is_much, _answer, request, model, found)
 
 

@@ -15,6 +15,7 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.errors import NotFound, Overloaded
+from adapters.names import is_name
 from service import VERSION
 from service.access import authorize
 from service.errors import MethodNotAllowed, Problem, to_problem
@@ -25,6 +26,7 @@ from service.http.openapi import build_openapi
 from service.http.paths import Paths
 from service.http.routes import ROUTES, Errors, Route
 from service.http.unread import CloseUnread
+from service.log import log_request, request_id, trace_id
 from service.oip.names import ModelName
 from service.patience import BODY_S, REQUEST_S, Patience, late, slow
 from service.runtime import Runtime
@@ -125,6 +127,8 @@ class HttpApp:
         if self.runtime is not None:
             method = request.method if request.method in _METHODS else "OTHER"
             self.runtime.metrics.requests.labels(method, "unmatched", problem.status).inc()
+            facts = {"method": method, "route": "unmatched", "status": problem.status}
+            log_request("http", {**facts, "code": problem.code})
         return _responder(request.url.path)(problem)
 
 
@@ -140,14 +144,31 @@ def _endpoint(route: Route) -> Endpoint:
     names, respond = route.parameters, _RESPONDERS[route.errors]
 
     async def endpoint(request: Request, values: Sequence[str], runtime: Runtime) -> Response:
-        started = time.perf_counter()
+        started, facts = time.perf_counter(), dict[str, object]()
         parameters = dict(zip(names, values, strict=True))
         try:
-            response = await _answer(route, request, parameters, runtime, started)
+            response = await _answer(route, request, parameters, runtime, started, facts)
         except Exception as error:
-            response = respond(to_problem(error))
-        runtime.metrics.count_request(
-            route.method, route.path, response.status_code, time.perf_counter() - started
+            problem = to_problem(error)
+            facts["code"] = problem.code
+            response = respond(problem)
+        seconds = time.perf_counter() - started
+        status = response.status_code
+        runtime.metrics.count_request(route.method, route.path, status, seconds)
+        own_id = request_id(request.headers.get("x-request-id"))
+        response.headers["X-Request-Id"] = own_id
+        trace = trace_id(request.headers.get("traceparent"))
+        log_request(
+            "http",
+            {
+                "request_id": own_id,
+                **({} if trace is None else {"trace_id": trace}),
+                "method": request.method,
+                "route": route.path,
+                "status": status,
+                "ms": round(1000 * seconds, 3),
+                **facts,
+            },
         )
         return response
 
@@ -160,6 +181,7 @@ async def _answer(
     parameters: Mapping[str, str],
     runtime: Runtime,
     started: float,
+    facts: dict[str, object],
 ) -> Response:
     """The handler's answer, within the time of a request. The key is checked before all else."""
     principal = None
@@ -168,11 +190,20 @@ async def _answer(
         if "model" in parameters:
             model = ModelName.parse(parameters["model"])
             parameters = {**parameters, **model._asdict()}
+        facts["key"] = principal.key_id
         authorize(principal, parameters.get("tenant"), route.scope)
+        facts |= _names(parameters)
     given_s = time_given(request)
     all_s, too_late = min(given_s, REQUEST_S), late(given_s)
     # `Call.body` goes over from the one to the other.
     first = (BODY_S, slow) if route.body is not None and all_s > BODY_S else (all_s, too_late)
     async with Patience(*first) as patience:
-        call = Call(request, runtime, principal, parameters, patience, started + all_s, too_late)
+        deadline = started + all_s
+        call = Call(request, runtime, principal, parameters, patience, deadline, too_late, facts)
         return await route.handler(call)
+
+
+def _names(parameters: Mapping[str, str]) -> dict[str, object]:
+    """Tenant and adapter, where they are names that such a thing can have."""
+    named = {name: parameters[name] for name in ("tenant", "adapter") if name in parameters}
+    return {name: value for name, value in named.items() if is_name(value)}

@@ -183,6 +183,19 @@ async def predict(call: Call) -> Response:
         answer = await pipeline.predict(
             call.actor, tenant, adapter, wanted, call.deadline, body_bytes
         )
+        call.facts["version"] = answer.adapter.version
+        return await aside(_is_large(answer), json_response, answer)
+
+
+async def predict_for_bentoml(call: Call) -> Response:
+    """Answer texts with a tenant's adapter, asked as BentoML's clients ask."""
+    wanted = await call.json(schemas.BentoPredictRequest)
+    with call.while_connected():
+        answer = await call.runtime.pipeline.predict(
+            call.actor, wanted.tenant, wanted.adapter, wanted, call.deadline
+        )
+        asked = {"tenant": wanted.tenant, "adapter": wanted.adapter}
+        call.facts.update(asked, version=answer.adapter.version)
         return await aside(_is_large(answer), json_response, answer)
 
 

@@ -78,6 +78,7 @@ async def model_infer(call: Call) -> Response:
     )
     with call.while_connected():
         found = await infer(pipeline, call.actor, model, version, request, call.deadline)
+        call.facts["version"] = found.version
         is_much = sum(prod(each.shape) for each in found.outputs) > INLINE_SCORES
         return await aside(is_much, _answer, document, model, found)
 

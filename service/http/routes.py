@@ -14,6 +14,7 @@ from service.http.call import Call
 from service.oip import schemas as schemas_oip
 
 Handler = Callable[[Call], Awaitable[Response]]
+BENTOML_PREDICT = "/predict"  # where BentoML's clients find the method `predict`
 FILE: Literal["file"] = "file"  # a raw body: the bytes of an adapter file
 # How errors are said: by RFC 9457, or as a protocol's clients look for them.
 Errors = Literal["problem", "oip", "openai"]
@@ -201,6 +202,15 @@ ROUTES: tuple[Route, ...] = (
         {200: schemas.FanOutResponse},
         body=schemas.FanOutRequest,
         fails=(429,),
+    ),
+    Route(
+        "POST",
+        BENTOML_PREDICT,
+        handlers.predict_for_bentoml,
+        "predict",
+        {200: schemas.PredictResponse},
+        body=schemas.BentoPredictRequest,
+        fails=(404, 429),
     ),
     Route(
         "POST",

@@ -26,14 +26,22 @@ HEALTH = health_pb2.HealthCheckResponse
 PATIENCE_S = 20
 
 
+class Gate(threading.Event):
+    """Runs of the backbone wait for it; `began` is released by each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Semaphore(0)
+
+
 @pytest.fixture
-def gate(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Runs of the backbone wait for it."""
-    gate, run = threading.Event(), rpc.server.backbone.run
+def gate(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate, run = Gate(), rpc.server.backbone.run
 
     def held_run(
         rows: Sequence[TextRow], features: Collection[str], loras: Sequence[PlacedLora | None] = ()
     ) -> Mapping[str, NDArray[np.float32]]:
+        gate.began.release()
         assert gate.wait(PATIENCE_S)
         return run(rows, features, loras)
 
@@ -42,7 +50,7 @@ def gate(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]
     gate.set()
 
 
-async def test_a_deadline_ends_a_call(rpc: Rpc, gate: threading.Event) -> None:
+async def test_a_deadline_ends_a_call(rpc: Rpc, gate: Gate) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await rpc.call("ModelInfer", infer("a"), timeout_s=0.2)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -52,7 +60,7 @@ async def test_a_deadline_ends_a_call(rpc: Rpc, gate: threading.Event) -> None:
 
 
 async def test_a_call_without_a_deadline_has_the_servers(
-    rpc: Rpc, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    rpc: Rpc, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.grpc.answer.REQUEST_S", 0.05)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -62,9 +70,9 @@ async def test_a_call_without_a_deadline_has_the_servers(
     assert "seconds" in (caught.value.details() or "")
 
 
-async def test_rows_of_a_client_that_left_are_not_computed(rpc: Rpc, gate: threading.Event) -> None:
+async def test_rows_of_a_client_that_left_are_not_computed(rpc: Rpc, gate: Gate) -> None:
     staying = asyncio.create_task(rpc.call("ModelInfer", infer("a")))
-    await rpc.server.waiting(0)
+    assert await asyncio.to_thread(gate.began.acquire, timeout=PATIENCE_S)
     leaving = asyncio.create_task(rpc.call("ModelInfer", infer("b", "c")))
     await rpc.server.waiting(2)
     leaving.cancel()
@@ -96,9 +104,7 @@ async def test_an_upload_that_does_not_go_on_is_given_up(
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_health_is_told_and_goes_down_before_calls_are_refused(
-    rpc: Rpc, gate: threading.Event
-) -> None:
+async def test_health_is_told_and_goes_down_before_calls_are_refused(rpc: Rpc, gate: Gate) -> None:
     health: Any = health_pb2_grpc.HealthStub(rpc.channel)
     for service in ("", INFERENCE, REGISTRY):
         found = await health.Check(health_pb2.HealthCheckRequest(service=service))
@@ -109,7 +115,7 @@ async def test_health_is_told_and_goes_down_before_calls_are_refused(
     watching = health.Watch(health_pb2.HealthCheckRequest())
     assert (await watching.read()).status == HEALTH.SERVING
     under_way = asyncio.create_task(rpc.call("ModelInfer", infer("a")))
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(gate.began.acquire, timeout=PATIENCE_S)
     rpc.served.leave()
     assert (await watching.read()).status == HEALTH.NOT_SERVING
     with pytest.raises(grpc.aio.AioRpcError) as ended:

@@ -1,6 +1,7 @@
 """A real server in processes of its own, for tests that need the whole of it."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -25,7 +26,7 @@ from tests.tiny import make_tiny_backbone
 ADMIN_KEY: Final = "the-admin-key-of-tests-0123456789"
 ROOT: Final = Path(service.__file__).parents[1]
 SERVE: Final = (sys.executable, "-m", "headstock", "serve")
-# What the operator's own tool starts; `headstock serve` becomes it after its checks.
+# The other way to serve.
 PLAIN: Final = (sys.executable, "-m", "bentoml", "serve", "service:Headstock")
 START_S: Final = 30.0
 STOP_S: Final = 15.0
@@ -159,9 +160,9 @@ class Server:
 
     @property
     def worker(self) -> psutil.Process:
-        """The one process that answers."""
-        (worker,) = psutil.Process(self.process.pid).children()
-        return worker
+        """The one process that answers: bentoml's child, or the very one that was started."""
+        process = psutil.Process(self.process.pid)
+        return next(iter(process.children()), process)
 
     def rss(self) -> int:
         """Memory of the worker, bytes."""
@@ -170,6 +171,14 @@ class Server:
     def log(self) -> str:
         """All that the server has printed."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def events(self, since: int = 0) -> list[dict[str, Any]]:
+        """The log from a place on: every line is one JSON object."""
+        return [json.loads(line) for line in self.log()[since:].splitlines()]
+
+    def complaints(self, since: int) -> list[dict[str, Any]]:
+        """What it logged besides the requests that it answered."""
+        return [each for each in self.events(since) if each["level"] != "info"]
 
     def terminate(self) -> int:
         """Ask the server to stop as an operator would; its exit status."""

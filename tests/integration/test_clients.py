@@ -1,9 +1,11 @@
 """Other people's clients against a real server process, as their users call them."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import openai
@@ -105,6 +107,51 @@ def test_tritonclient_over_grpc(served: tuple[Server, Tenant]) -> None:
     assert labels == [each["label"] for each in expected]
     assert scores == [each["score"] for each in expected]
     assert refused == ["StatusCode.NOT_FOUND", "no tenant 'other'"]
+
+
+# In a process of its own: bentoml sets up logging, metrics and more where it is imported.
+BENTOML = """
+import json, sys
+import bentoml
+
+url, key, texts = json.loads(sys.argv[1])
+with bentoml.SyncHTTPClient(url, token=key) as client:
+    assert client.is_ready()
+    found = client.predict(tenant="acme", adapter="intents", inputs=texts, top_k=2)
+    refused = []
+    for tenant, inputs in (("other", texts), ("acme", [])):
+        try:
+            client.predict(tenant=tenant, adapter="intents", inputs=inputs)
+        except bentoml.exceptions.BentoMLException as error:
+            refused.append(int(error.error_code))
+with bentoml.SyncHTTPClient(url, token="nobody's") as client:
+    try:
+        client.predict(tenant="acme", adapter="intents", inputs=texts)
+    except bentoml.exceptions.BentoMLException as error:
+        refused.append(int(error.error_code))
+print(json.dumps([found, refused]))
+"""
+
+
+def test_bentomls_own_client(served: tuple[Server, Tenant], tmp_path: Path) -> None:
+    server, tenant = served
+    with server.http(tenant.key) as http:
+        expected = predict(http, "acme", "intents", TEXTS)
+    what = json.dumps([server.url, tenant.key, TEXTS])
+    done = subprocess.run(
+        [sys.executable, "-c", BENTOML, what],
+        env={**os.environ, "BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found, refused = json.loads(done.stdout.splitlines()[-1])
+    assert found["adapter"] == expected["adapter"]
+    scores = [each["score"] for each in found["predictions"]]
+    assert scores == [each["score"] for each in expected["predictions"]]
+    assert [len(each["top"]) for each in found["predictions"]] == [2] * len(TEXTS)
+    assert refused == [404, 422, 401]
 
 
 def test_openai(served: tuple[Server, Tenant]) -> None:

@@ -1,0 +1,79 @@
+"""The log: one JSON object a line, on standard error.
+
+Nothing in it was said by a customer: route templates, names that were checked, ids, numbers. Values
+are encoded, so that none can begin a line of its own. Libraries' own lines take the same form.
+"""
+
+import logging
+import re
+import secrets
+import sys
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import structlog
+from structlog.typing import Processor
+
+Level = Literal["info", "warning"]  # as the settings have it
+_LIBRARIES: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "bentoml")
+_STAMP: Final[Processor] = structlog.processors.TimeStamper(fmt="iso", utc=True)
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+# W3C Trace Context: version, trace, parent, flags; neither id is all zeros.
+_TRACEPARENT: Final = re.compile(
+    r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.ASCII
+)
+_requests: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+    logging.getLogger("headstock.requests"),
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.stdlib.add_log_level,
+        _STAMP,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
+
+
+def configure(level: Level) -> None:
+    """Set up all logging of this process."""
+    minimum = logging.getLevelNamesMapping()[level.upper()]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                _STAMP,
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("headstock").setLevel(minimum)
+    for name in _LIBRARIES:  # they come with handlers of their own
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+
+
+def log_request(event: Literal["http", "grpc"], facts: Mapping[str, object]) -> None:
+    """One request was answered."""
+    _requests.info(event, **facts)
+
+
+def request_id(given: str | None) -> str:
+    """The caller's id of a request where it is one, else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return secrets.token_hex(8)
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace that a `traceparent` header names; None where it is none."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    return match[1] if match else None
