@@ -31,6 +31,6 @@ WORKDIR /state
 VOLUME /state
 EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-m", "service.ready"]
 ENTRYPOINT ["headstock"]
 CMD ["serve"]

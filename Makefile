@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 # Folder with the data sets of the benchmarks, which are not part of the project.
 DATA ?=
 # One part of the benchmarks alone: banking77, banking77-5, banking77-10, clinc150-5, clinc150-10,
-# sentiment, entities, tenants, fleet or engine.
+# sentiment, entities, tenants, fleet, engine or protocols.
 ONLY ?=
 BIN := .venv/bin
 # Tests of times too short to share the cores with others: after them, one by one.
@@ -62,4 +62,4 @@ lock: ## Resolve all versions anew into constraints.txt and requirements-serving
 	@$(BIN)/python -m tools.lock
 
 clean: ## Remove the environment and all local state
-	@rm -rf .venv .headstock
+	@rm -rf .venv .headstock build *.egg-info service/protos/*_pb2.py service/protos/*_pb2.pyi

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import banking77, engine, fleet, tenants, training
+from benchmarks import banking77, engine, fleet, protocols, tenants, training
 from benchmarks.common import table
 from benchmarks.results import write_section
 
@@ -40,6 +40,7 @@ PARTS: dict[str, tuple[str, Part]] = {
     "tenants": ("Many tenants", _tenants),
     "fleet": ("Many trainings", fleet.measure),
     "engine": ("The engine under load", engine.measure),
+    "protocols": ("HTTP and gRPC", protocols.measure),
 }
 
 

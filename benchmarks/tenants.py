@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adapters.adapter import build_adapter
-from adapters.manifest import Calibration, Manifest
+from benchmarks.adapters import write_adapter
 from benchmarks.common import Bench, Figure, backbone_digest, bench
 from headstock.client import RequestFailed
 from headstock.client.answers import Predictions
@@ -32,7 +31,7 @@ def measure() -> list[Figure]:
 
 def _many(running: Bench, folder: Path, digest: str) -> list[Figure]:
     def upload(number: int) -> None:
-        file = _write(folder, f"tenant-{number}", digest, number)
+        file = write_adapter(folder, f"tenant-{number}", digest, number, LABELS, WIDTH)
         running.client.create_tenant(f"tenant-{number}")
         running.client.push(file, f"tenant-{number}", "intents", activate=True)
 
@@ -65,7 +64,10 @@ def _many(running: Bench, folder: Path, digest: str) -> list[Figure]:
 
 def _swap(running: Bench, folder: Path, digest: str) -> list[Figure]:
     """Clients send without pause while an adapter is replaced; each answer is one version's."""
-    files = [_write(folder, name, digest, seed) for seed, name in enumerate(("even", "odd"))]
+    files = [
+        write_adapter(folder, name, digest, seed, LABELS, WIDTH)
+        for seed, name in enumerate(("even", "odd"))
+    ]
     running.client.create_tenant("swapped")
     running.client.push(files[0], "swapped", "intents", activate=True)
     stop, outcomes, lock = threading.Event(), Counter[str](), threading.Lock()
@@ -105,22 +107,3 @@ def _outcome(answer: Predictions) -> str:
     names = {row["label"].partition("/")[0] for row in answer["predictions"]}
     expected = "even" if answer["adapter"]["version"] == 1 else "odd"
     return expected if names == {expected} else "mixed"
-
-
-def _write(folder: Path, name: str, digest: str, seed: int) -> Path:
-    """A fresh adapter whose labels say whose it is."""
-    random = np.random.default_rng(seed)
-    manifest = Manifest(
-        backbone=digest,
-        feature="pooled",
-        labels=tuple(f"{name}/{number}" for number in range(LABELS)),
-        calibration=Calibration(temperature=1.0),
-    )
-    tensors = {
-        "head.weight": random.standard_normal((LABELS, WIDTH)).astype(np.float32),
-        "head.bias": np.zeros(LABELS, dtype=np.float32),
-    }
-    golden = random.standard_normal((4, WIDTH)).astype(np.float32)
-    file = folder / f"{name}.safetensors"
-    file.write_bytes(build_adapter(manifest, tensors, golden))
-    return file

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapters.errors import HeadstockError
-from headstock.commands.common import AsJson, check_port, feature_cache, progress_bars, settings
+from headstock.commands.common import AsJson, feature_cache, progress_bars, settings
 from headstock.output import note, show_json, show_table, stderr
 from headstock.process import free_port, running_server
+from service.ports import check_ports
 
 if TYPE_CHECKING:
     from adapters.manifest import Manifest
@@ -58,10 +59,7 @@ def demo(
 ) -> None:
     """Show the whole way, or keep a server with the sample tenants up."""
     if serve:
-        current = settings()
-        for port in (current.port, current.grpc_port):
-            if port:
-                check_port(current.host, port)  # now, not after the training
+        check_ports(settings())  # now, not after the training
     ensure_backbone()
     samples = train_samples()
     if not json:

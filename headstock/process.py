@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 
 from adapters.errors import HeadstockError
-from headstock.commands.common import check_port
 from headstock.commands.serve import command, server_environment
+from service.ports import check_port
 
 _START_S = 60.0
 _STOP_S = 20.0
@@ -32,6 +32,7 @@ class Server:
     """A server that is ready."""
 
     url: str
+    grpc_port: int  # 0: no gRPC
     process: "subprocess.Popen[bytes]"
     log: Path
 
@@ -44,15 +45,16 @@ def running_server(log: Path, port: int, settings: Mapping[str, str]) -> Iterato
         InvalidInput: the port is taken; whoever listens there would pass for the new server.
         ServerFailed: it did not become ready.
     """
-    ports = {"HEADSTOCK_GRPC_PORT": str(free_port()), "HEADSTOCK_PORT": str(port)}
-    environment = {**server_environment(), **ports, **settings}
+    grpc_port = int(settings.get("HEADSTOCK_GRPC_PORT", free_port()))
+    ports = {"HEADSTOCK_GRPC_PORT": str(grpc_port), "HEADSTOCK_PORT": str(port)}
+    environment = {**server_environment(), **settings, **ports}
     check_port(environment.get("HEADSTOCK_HOST", "127.0.0.1"), port)
     with log.open("wb") as output:
         # In a session of its own: a Ctrl-C at the terminal is the caller's to handle.
         process = subprocess.Popen(
             command(), env=environment, stdout=output, stderr=output, start_new_session=True
         )
-        server = Server(f"http://127.0.0.1:{port}", process, log)
+        server = Server(f"http://127.0.0.1:{port}", grpc_port, process, log)
         try:
             _await_ready(server)
             yield server

@@ -1,4 +1,4 @@
-"""The BentoML shell: the one file that imports bentoml. It starts the runtime and mounts HTTP.
+"""The BentoML shell, the one file that imports bentoml: starts runtime and gRPC, mounts HTTP.
 
 `bentoml serve service:Headstock` and `headstock serve` both end up here. The parent process of
 bentoml imports this module too, so nothing is opened, read or started at import.
@@ -26,6 +26,7 @@ from service.grpc import GrpcServer
 from service.http import HttpApp
 from service.http.routes import BENTOML_PREDICT
 from service.log import configure as configure_log
+from service.ports import check_port
 from service.runtime import Runtime
 from service.schemas import PredictRequest
 from service.settings import Settings
@@ -86,6 +87,8 @@ class Headstock:
         """
         try:
             tls_files(_settings)
+            if _settings.grpc_port:  # the other port is taken by bentoml already
+                check_port(_settings.host, _settings.grpc_port, "GRPC_PORT")
             Runtime.check(_settings)
         except (HeadstockError, BackboneError) as error:
             raise bentoml.exceptions.BentoMLException(str(error)) from error

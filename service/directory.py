@@ -1,4 +1,4 @@
-"""Keys and releases in memory: who may ask, and which version answers, asks no database."""
+"""Keys, releases and quotas in memory: who may ask, and which version answers, asks no database."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping

@@ -14,7 +14,6 @@ from typing import Final, Literal
 import structlog
 from structlog.typing import Processor
 
-Level = Literal["info", "warning"]  # as the settings have it
 _LIBRARIES: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "bentoml")
 _STAMP: Final[Processor] = structlog.processors.TimeStamper(fmt="iso", utc=True)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -34,7 +33,7 @@ _requests: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 )
 
 
-def configure(level: Level) -> None:
+def configure(level: str) -> None:
     """Set up all logging of this process."""
     minimum = logging.getLevelNamesMapping()[level.upper()]
     handler = logging.StreamHandler(sys.stderr)
@@ -61,9 +60,16 @@ def configure(level: Level) -> None:
         logger.setLevel(logging.NOTSET)
 
 
-def log_request(event: Literal["http", "grpc"], facts: Mapping[str, object]) -> None:
-    """One request was answered."""
-    _requests.info(event, **facts)
+def log_request(
+    event: Literal["http", "grpc"],
+    traceparent: str | None,
+    seconds: float,
+    facts: Mapping[str, object],
+) -> None:
+    """One request was answered, within `seconds`."""
+    trace = trace_id(traceparent)
+    named = {} if trace is None else {"trace_id": trace}
+    _requests.info(event, ms=round(1000 * seconds, 3), **named, **facts)
 
 
 def request_id(given: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Prometheus metrics. Labels are route templates, outcomes and backbones: never a customer's words.
+"""Prometheus metrics. Labels are route templates, outcomes, backbones, at most 20 tenants.
 
 The number of series is bounded by the code and the backbones that are served, whatever is asked.
 """

@@ -4,6 +4,7 @@ Each server counts for itself: behind a balancer of n servers a tenant may have 
 many.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,4 +66,8 @@ class Rates:
         bucket = self._buckets.setdefault((tenant, what), Bucket(per_minute, now))
         wait_s = bucket.take(amount, per_minute, now)
         if wait_s > 0:
-            raise RateLimited(f"the tenant may have {per_minute} {what} a minute", wait_s)
+            raise RateLimited(
+                f"tenant {tenant} has had its {per_minute} {what} a minute; try again in "
+                f"{math.ceil(wait_s)} s",
+                wait_s,
+            )

@@ -1,5 +1,6 @@
 """Everything of one server, wired in one place."""
 
+import asyncio
 import os
 import sys
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.rates import Rates
 from service.settings import Settings
+from service.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class Runtime:
     registry: Registry
     follower: Follower
     engines: tuple[Engine, ...]
+    tracing: Tracing
     life: Life = field(default_factory=Life)
 
     @staticmethod
@@ -47,6 +50,7 @@ class Runtime:
         for folder in backbone_folders(settings):
             load_backbone(folder)
         Registry.open(settings.registry_url).close()
+        Tracing.check()
 
     @classmethod
     async def start(cls, settings: Settings) -> Self:
@@ -55,7 +59,10 @@ class Runtime:
         Raises:
             BackboneError: a backbone is missing or is not what was added.
             RegistryUnavailable: the database cannot be used.
+            InvalidInput: spans cannot be exported as the environment wants it.
         """
+        tracing = Tracing()
+        tracing.configure()
         metrics = Metrics()
         tuned = tune_backbones(settings)
         backbones = [each.backbone for each in tuned]
@@ -93,6 +100,7 @@ class Runtime:
             registry=registry,
             follower=follower,
             engines=tuple(engines.values()),
+            tracing=tracing,
         )
         if admin_key is None:
             announce_admin_key(registry)
@@ -112,6 +120,7 @@ class Runtime:
         await self.control.stop()
         await self.follower.stop()
         self.registry.close()
+        await asyncio.to_thread(self.tracing.stop)
 
 
 def tune_backbones(settings: Settings) -> list[Tuned]:

@@ -48,7 +48,9 @@ class Settings(BaseSettings):
         description="Origins whose pages may call, comma-separated, * for all; empty: none.",
     )
     max_upload_bytes: int = Field(64 * 2**20, ge=1024, description="Largest adapter file.")
-    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest JSON body.")
+    max_body_bytes: int = Field(
+        8 * 2**20, ge=1024, description="Largest JSON body, and message of gRPC."
+    )
     max_inputs: int = Field(1024, ge=1, description="Most inputs in one request.")
     max_text_chars: int = Field(100_000, ge=1, description="Longest text of one input, characters.")
     queue_rows: int = Field(8192, ge=1, description="Rows that may wait for a backbone; more: 503.")

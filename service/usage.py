@@ -62,7 +62,7 @@ class Usage(Collector):
             others.add(each.requests, each.rows, each.tokens, each.cost)
         shown = [*used[:MOST_TENANTS], (OTHERS, others)]
         for name, text in (
-            ("requests", "Requests for predictions that were answered."),
+            ("requests", "Requests for predictions or embeddings that were answered."),
             ("rows", "Inputs that were answered."),
             ("tokens", "Tokens of the inputs that were answered."),
             ("cost", "What inputs were charged with in the queue, in tokens."),

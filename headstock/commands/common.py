@@ -1,6 +1,5 @@
 """What commands share: options, progress, the client, where things are."""
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -57,19 +56,6 @@ def connect(server: str, key: str) -> "Client":
         return Client(server, key, Retry(reconnects=False))
     except InvalidURL as error:
         raise InvalidInput(f"{server!r} is not the address of a server: {error}") from error
-
-
-def check_port(host: str, port: int) -> None:
-    """Raises InvalidInput where a server could not listen there."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise InvalidInput(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another port with "
-                "HEADSTOCK_PORT (or serve's --port)"
-            ) from error
 
 
 def split_target(target: str) -> tuple[str, str]:

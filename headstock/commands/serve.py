@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adapters.errors import InvalidInput
-from headstock.commands.common import check_port, settings
+from headstock.commands.common import settings
 
 
 def serve(
@@ -59,6 +59,7 @@ def server_environment() -> dict[str, str]:
 def _check() -> None:
     """Say now, in one line, what the server would fail at later, in many."""
     from service.backbones import backbone_folders
+    from service.ports import check_ports
     from service.tls import tls_files
 
     current = settings()
@@ -69,6 +70,4 @@ def _check() -> None:
     except OSError as error:
         raise InvalidInput(f"the folder {scratch} cannot be made: {error.strerror}") from error
     tls_files(current)
-    check_port(current.host, current.port)
-    if current.grpc_port:
-        check_port(current.host, current.grpc_port)
+    check_ports(current)

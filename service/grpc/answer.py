@@ -15,7 +15,7 @@ from service.errors import to_problem
 from service.grpc.call import Call
 from service.grpc.methods import Method
 from service.grpc.status import message, status_code, trailers
-from service.log import log_request, request_id, trace_id
+from service.log import log_request, request_id
 from service.patience import BODY_S, REQUEST_S, Patience, late, slow
 from service.runtime import Runtime
 
@@ -51,6 +51,10 @@ async def _answer(
 ) -> Message:
     """The handler's answer, or the status of what it raised."""
     started, code, facts = time.perf_counter(), grpc.StatusCode.OK, dict[str, object]()
+    own_id, failed = request_id(_header(context, "x-request-id")), False
+    facts["request_id"] = own_id
+    told = (("x-request-id", own_id),)
+    context.set_trailing_metadata(told)
     try:
         return await _handle(method, runtime, context, requests, started, facts)
     except asyncio.CancelledError:  # the client left, or its deadline is over
@@ -59,13 +63,12 @@ async def _answer(
     except Exception as error:
         problem = to_problem(error)
         code = status_code(problem)
-        facts["code"] = problem.code
-        await context.abort(code, message(problem), trailers(problem))
+        facts["code"], failed = problem.code, problem.status >= 500
+        await context.abort(code, message(problem), (*told, *trailers(problem)))
         raise  # for readers of types: abort never returns
     finally:
         seconds = time.perf_counter() - started
-        runtime.metrics.count_grpc_request(method.path, code.name, seconds)
-        _log(method, context, code, seconds, facts)
+        _tell(method, runtime, context, code, seconds, failed, facts)
 
 
 async def _handle(
@@ -101,25 +104,21 @@ async def _handle(
         return await method.unary(call, first)
 
 
-def _log(
+def _tell(
     method: Method,
+    runtime: Runtime,
     context: _Context,
     code: grpc.StatusCode,
     seconds: float,
+    failed: bool,
     facts: Mapping[str, object],
 ) -> None:
-    trace = trace_id(_header(context, "traceparent"))
-    log_request(
-        "grpc",
-        {
-            "request_id": request_id(_header(context, "x-request-id")),
-            **({} if trace is None else {"trace_id": trace}),
-            "method": method.path,
-            "status": code.name,
-            "ms": round(1000 * seconds, 3),
-            **facts,
-        },
-    )
+    """Metrics, span and log of one call."""
+    runtime.metrics.count_grpc_request(method.path, code.name, seconds)
+    traceparent = _header(context, "traceparent")
+    facts = {"method": method.path, "status": code.name, **facts}
+    runtime.tracing.record(method.path, traceparent, seconds, failed, facts)
+    log_request("grpc", traceparent, seconds, facts)
 
 
 def _header(context: _Context, wanted: str) -> str | None:

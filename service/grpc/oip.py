@@ -4,11 +4,13 @@ Tensors come and go in the contents of their type, or raw: answers are in the wa
 """
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
 from adapters.errors import InvalidInput
 from service.aside import aside
+from service.bounds import INLINE_SCORES
 from service.grpc.call import Call
 from service.oip.inference import MOST_OUTPUTS, Inference, Inferred, infer
 from service.oip.models import server_metadata
@@ -77,11 +79,11 @@ async def model_infer(call: Call, request: pb.ModelInferRequest) -> pb.ModelInfe
     model, version = ModelName.parse(request.model_name), _version(request.model_version)
     size = request.ByteSize()
     call.runtime.pipeline.check_room(model.tenant, model.adapter, size)
-    is_much = size > _INLINE_BYTES
-    wanted = await aside(is_much, _read, request)
+    wanted = await aside(size > _INLINE_BYTES, _read, request)
     found = await infer(call.runtime.pipeline, call.actor, model, version, wanted, call.deadline)
     call.facts["version"] = found.version
-    return await aside(is_much, _answer, request, model, found)
+    is_large = sum(prod(each.shape) for each in found.outputs) > INLINE_SCORES
+    return await aside(is_large, _answer, request, model, found)
 
 
 def _version(text: str) -> int | None:

@@ -32,13 +32,15 @@ async def _content(
     parts, size = [first.content], len(first.content)
     async for message in rest:
         if message.tenant or message.adapter or message.activate:
-            raise InvalidInput("what is uploaded is said in the first message alone")
+            raise InvalidInput(
+                "tenant, adapter and activate go in the first message; others have content alone"
+            )
         size += len(message.content)
         if size > limit:
             break
         parts.append(message.content)
     if size > limit:
-        raise TooLarge(f"the file has more than the {limit} bytes that an adapter file has")
+        raise TooLarge(f"the file has more than the {limit} bytes that an adapter file may have")
     call.is_received()
     return b"".join(parts)
 

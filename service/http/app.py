@@ -26,7 +26,7 @@ from service.http.openapi import build_openapi
 from service.http.paths import Paths
 from service.http.routes import ROUTES, Errors, Route
 from service.http.unread import CloseUnread
-from service.log import log_request, request_id, trace_id
+from service.log import log_request, request_id
 from service.oip.names import ModelName
 from service.patience import BODY_S, REQUEST_S, Patience, late, slow
 from service.runtime import Runtime
@@ -62,8 +62,15 @@ class HttpApp:
                 self._app,
                 allow_origins=cors_origins,
                 allow_methods=sorted({route.method for route in ROUTES}),
-                allow_headers=["Authorization", "Content-Type", "If-Match", TIMEOUT_HEADER],
-                expose_headers=["ETag", "Retry-After"],
+                allow_headers=[
+                    "Authorization",
+                    "Content-Type",
+                    "If-Match",
+                    "traceparent",
+                    "X-Request-Id",
+                    TIMEOUT_HEADER,
+                ],
+                expose_headers=["ETag", "Retry-After", "X-Request-Id"],
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,13 +130,13 @@ class HttpApp:
 
     def _refuse(self, request: Request, error: MethodNotAllowed | NotFound) -> Response:
         """No route has this path, or none with this method."""
-        problem = to_problem(error)
+        started, problem = time.perf_counter(), to_problem(error)
+        response = _responder(request.url.path)(problem)
         if self.runtime is not None:
             method = request.method if request.method in _METHODS else "OTHER"
-            self.runtime.metrics.requests.labels(method, "unmatched", problem.status).inc()
-            facts = {"method": method, "route": "unmatched", "status": problem.status}
-            log_request("http", {**facts, "code": problem.code})
-        return _responder(request.url.path)(problem)
+            facts: dict[str, object] = {"code": problem.code}
+            _tell(request, response, self.runtime, (method, "unmatched"), started, facts)
+        return response
 
 
 def _responder(path: str) -> Callable[[Problem], Response]:
@@ -137,6 +144,26 @@ def _responder(path: str) -> Callable[[Problem], Response]:
     if path == "/v1/embeddings":
         return openai_error
     return oip_error if path == "/v2" or path.startswith("/v2/") else problem_response
+
+
+def _tell(
+    request: Request,
+    response: Response,
+    runtime: Runtime,
+    route: tuple[str, str],
+    started: float,
+    facts: Mapping[str, object],
+) -> None:
+    """Metrics, span and log of one request, by method and template; its id goes into the answer."""
+    (method, path), status = route, response.status_code
+    seconds = time.perf_counter() - started
+    runtime.metrics.count_request(method, path, status, seconds)
+    own_id = request_id(request.headers.get("x-request-id"))
+    response.headers["X-Request-Id"] = own_id
+    traceparent = request.headers.get("traceparent")
+    told = {"request_id": own_id, "method": method, "route": path, "status": status, **facts}
+    runtime.tracing.record(f"{method} {path}", traceparent, seconds, status >= 500, told)
+    log_request("http", traceparent, seconds, told)
 
 
 def _endpoint(route: Route) -> Endpoint:
@@ -152,24 +179,7 @@ def _endpoint(route: Route) -> Endpoint:
             problem = to_problem(error)
             facts["code"] = problem.code
             response = respond(problem)
-        seconds = time.perf_counter() - started
-        status = response.status_code
-        runtime.metrics.count_request(route.method, route.path, status, seconds)
-        own_id = request_id(request.headers.get("x-request-id"))
-        response.headers["X-Request-Id"] = own_id
-        trace = trace_id(request.headers.get("traceparent"))
-        log_request(
-            "http",
-            {
-                "request_id": own_id,
-                **({} if trace is None else {"trace_id": trace}),
-                "method": request.method,
-                "route": route.path,
-                "status": status,
-                "ms": round(1000 * seconds, 3),
-                **facts,
-            },
-        )
+        _tell(request, response, runtime, (route.method, route.path), started, facts)
         return response
 
     return endpoint

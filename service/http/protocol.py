@@ -33,7 +33,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._timer: TimerHandle | None = None
         self._unread: TimerHandle | None = None
         self._in_head = self._in_body = False
-        self._head_bytes = self._n_headers = 0
+        self._head_bytes = self._n_headers = self._untold_bytes = 0
         if len(self.connections) > self.most_connections:
             self._refuse(503, b"retry-after: 1\r\n")
         else:
@@ -49,7 +49,11 @@ class BoundedHttp(HttpToolsProtocol):
         """Some bytes came."""
         if self.transport.is_closing():
             return
+        # A header that does not end is kept by the parser, which tells of it at its end alone.
+        self._untold_bytes += len(data)
         super().data_received(data)
+        if self._untold_bytes > MOST_HEAD_BYTES:
+            self._refuse(431)
         # A timer is made only for heads that come in pieces: most come in one.
         if self._in_head and self._timer is None and not self.transport.is_closing():
             self._timer = self.loop.call_later(HEAD_S, self._give_up)
@@ -58,6 +62,7 @@ class BoundedHttp(HttpToolsProtocol):
         """A head begins."""
         super().on_message_begin()
         self._in_head = True
+        self._untold_bytes = 0
         self._head_bytes = self._n_headers = 0
 
     def on_url(self, url: bytes) -> None:
@@ -74,18 +79,21 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A head is there."""
         self._in_head, self._in_body = False, True
+        self._untold_bytes = 0
         self._stop_timer()
         if not self.transport.is_closing():
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""
+        self._untold_bytes = 0
         if not self.transport.is_closing():  # else there may be no request that it belongs to
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A body is there, be it empty."""
         self._in_body = False
+        self._untold_bytes = 0
         if not self.transport.is_closing():
             self._stop_timer()
             super().on_message_complete()
@@ -125,6 +133,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._unread = None
 
     def _count(self, size: int) -> None:
+        self._untold_bytes = 0
         self._head_bytes += size
         if self._head_bytes > MOST_HEAD_BYTES or self._n_headers > MOST_HEADERS:
             self._refuse(431)

@@ -142,13 +142,16 @@ def test_ten_thousand_paths_add_no_metric(server: Server) -> None:
     chance = random.Random(2)
     with server.http(None) as http:
         http.get("/no/such/path")
-        http.get("/v1/tenants/someone/adapters")
+        for path in ("/v1/tenants/a/adapters", "/v2/models/a", "/v2/models/a/ready"):
+            http.get(path)
     before = set(server.metrics())
     alphabet = string.ascii_letters + string.digits + "%20-_/."
     paths = [
-        chance.choice(("/", "/v1/tenants/", "/v1/", "/docs/", "/metrics/"))
+        chance.choice(("/", "/v1/tenants/", "/v1/", "/v2/models/", "/docs/", "/metrics/"))
         + "".join(chance.choices(alphabet, k=chance.randint(1, 40))).replace("%", "%25")
-        + chance.choice(("", "/adapters", "/adapters/x/versions/1"))
+        + chance.choice(
+            ("", "/adapters", "/adapters/x/versions/1", "/ready", ".x/versions/1/infer")
+        )
         for _ in range(PATHS)
     ]
     with server.connect() as connection:

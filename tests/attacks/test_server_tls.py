@@ -1,7 +1,9 @@
 """TLS on both ports, and what is said where its files are no use."""
 
+import os
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,7 +81,11 @@ def test_both_ports_speak_tls_and_nothing_else(
         assert infer(channel, ADMIN_KEY, "acme.intents", ["hello"]).model_version == "1"
     with server.grpc() as plain_channel, pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
         infer(plain_channel, ADMIN_KEY, "acme.intents", ["hello"])
+    home = {"HEADSTOCK_TLS_CERTIFICATE": str(files[0]), "HEADSTOCK_PORT": str(server.port)}
+    ready = [sys.executable, "-m", "service.ready"]
+    assert subprocess.run(ready, env={**os.environ, **home}, check=False).returncode == 0
     assert server.terminate() == 0
+    assert subprocess.run(ready, env={**os.environ, **home}, check=False).returncode == 1
 
 
 def settings(certificate: Path | None, key: Path | None) -> Settings:

@@ -24,7 +24,7 @@ _OF_HTTP = {
     "NOT_FOUND": (404,),
     "FAILED_PRECONDITION": (409,),
     "ABORTED": (412,),
-    "RESOURCE_EXHAUSTED": (429,),
+    "RESOURCE_EXHAUSTED": (403, 429),
     "INTERNAL": (500,),
     "UNAVAILABLE": (503,),
     "DEADLINE_EXCEEDED": (408, 503, 504),
@@ -90,8 +90,9 @@ def check_refusal(error: grpc.aio.AioRpcError) -> None:
     known = {code for http in _OF_HTTP[error.code().name] for code in CODES[http]}
     assert info.domain == "headstock"
     assert info.reason.lower().replace("_", "-") in known
+    # What may be tried again as it is; a quota that is used up may not.
     if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
-        assert has_retry
+        assert has_retry == (info.reason != "QUOTA_EXCEEDED")
     assert not has_retry or retry.retry_delay.seconds >= 1
 
 

@@ -168,6 +168,14 @@ async def test_a_released_version_answers_the_very_next_call(rpc: Rpc) -> None:
     assert older.outputs[0].contents.bytes_contents[0] in (b"no", b"yes")
 
 
+@pytest.mark.parametrize("limit", ["requests_per_minute", "tokens_per_minute"])
+async def test_a_minute_has_an_end(rpc: Rpc, limit: str) -> None:
+    await rpc.server.ok("PUT", "/v1/tenants/acme/quota", json={limit: 1})
+    await rpc.call("ModelInfer", infer("abc"))
+    said = await rpc.refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "ModelInfer", infer("abc"))
+    assert "a minute" in said
+
+
 async def test_calls_are_counted_by_method_and_status(rpc: Rpc) -> None:
     await rpc.call("ModelInfer", infer("a"))
     await rpc.refusal(BAD, "ModelInfer", infer())
@@ -178,13 +186,17 @@ async def test_calls_are_counted_by_method_and_status(rpc: Rpc) -> None:
     assert rpc.server.metric("grpc_request_seconds_count", method=path) == 3
 
 
-async def test_methods_that_nobody_knows_leave_no_series(rpc: Rpc) -> None:
+async def test_methods_and_models_that_nobody_knows_leave_no_series(rpc: Rpc) -> None:
+    unknown = pb.ModelReadyRequest(name="nobody.nothing")
+    await rpc.refusal(grpc.StatusCode.NOT_FOUND, "ModelReady", unknown)
     before = rpc.server.runtime.metrics.render().count(b"\n")
     for number in range(50):
         path = f"/inference.GRPCInferenceService/Method{number}"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await rpc.channel.unary_unary(path, bytes, bytes)(b"")
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        unknown = pb.ModelReadyRequest(name=f"nobody-{number}.nothing-{number}")
+        await rpc.refusal(grpc.StatusCode.NOT_FOUND, "ModelReady", unknown)
     assert rpc.server.runtime.metrics.render().count(b"\n") == before
 
 

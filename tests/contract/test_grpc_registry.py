@@ -92,6 +92,13 @@ async def test_uploads_that_are_wrong_leave_nothing(rpc: Rpc) -> None:
     assert await rpc.server.state() == before
 
 
+async def test_an_upload_over_the_quota_is_refused(rpc: Rpc) -> None:
+    await rpc.server.ok("PUT", "/v1/tenants/acme/quota", json={"versions": 1})
+    full = grpc.StatusCode.RESOURCE_EXHAUSTED
+    said = await rpc.refusal(full, "Publish", *upload(rpc.server.file(seed=3)))
+    assert "2 versions" in said
+
+
 async def test_a_file_that_is_too_long_is_refused_before_its_end(rpc: Rpc) -> None:
     """What an upload takes of memory is bounded, however long it goes on."""
     limit, sent = rpc.server.runtime.settings.max_upload_bytes, 0

@@ -10,10 +10,22 @@ from pathlib import Path
 import numpy as np
 import openai
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.integration.server import Server, Tenant, predict, running, upload
+from tests.integration.server import (
+    Server,
+    Tenant,
+    infer,
+    predict,
+    running,
+    upload,
+    wait_until,
+)
 from tests.support import make_adapter_file
 
 TEXTS = ["hello", "a longer text", "größer"]
@@ -131,6 +143,45 @@ with bentoml.SyncHTTPClient(url, token="nobody's") as client:
         refused.append(int(error.error_code))
 print(json.dumps([found, refused]))
 """
+
+
+def test_what_is_asked_is_told_to_no_log(served: tuple[Server, Tenant]) -> None:
+    server, tenant = served
+    before = len(server.log())
+    with server.http(tenant.key) as http:
+        http.headers["X-Request-Id"] = "my-own.id"
+        predict(http, "acme", "intents", ["confidential"])
+        answer = http.post("/v1/embeddings", json={"model": MODEL, "input": "confidential"})
+        assert answer.headers["x-request-id"] == "my-own.id"
+        assert http.get("/confidential").headers["x-request-id"] == "my-own.id"
+    with server.grpc() as channel:
+        infer(channel, tenant.key, MODEL, ["confidential"])
+    wait_until(lambda: len(server.events(before)) == 4, 5, "four lines")
+    log = server.log()[before:]
+    assert not [word for word in ("confidential", tenant.key.split("_")[2]) if word in log]
+    first, second, unknown, call = server.events(before)
+    assert first["request_id"] == second["request_id"] == unknown["request_id"] == "my-own.id"
+    assert (unknown["route"], unknown["status"]) == ("unmatched", 404)
+    for event in (first, call):
+        assert (event["tenant"], event["adapter"], event["version"]) == ("acme", "intents", 1)
+        assert event["key"] == tenant.key_id
+        assert event["ms"] > 0
+
+
+def test_reflection_finds_every_service(served: tuple[Server, Tenant]) -> None:
+    """As grpcurl finds its way."""
+    server, _ = served
+    with server.grpc() as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        services = set(database.get_services())
+        pool = DescriptorPool(database)
+        found = pool.FindServiceByName("headstock.v1.Registry")
+        assert found.FindMethodByName("Publish").input_type.fields_by_name["content"].number == 4
+    assert services >= {
+        "grpc.health.v1.Health",
+        "headstock.v1.Registry",
+        "inference.GRPCInferenceService",
+    }
 
 
 def test_bentomls_own_client(served: tuple[Server, Tenant], tmp_path: Path) -> None:

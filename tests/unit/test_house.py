@@ -39,6 +39,9 @@ PLACES = {
     "grpc": ("service/grpc/",),
     "grpc_health": ("service/grpc/",),
     "grpc_reflection": ("service/grpc/",),
+    "opentelemetry": ("service/tracing.py",),
+    "structlog": ("service/log.py",),
+    "uvicorn": ("service/server.py", "service/http/protocol.py"),
     "typer": ("headstock/",),
     "matplotlib": ("headstock/plots/image.py",),
 }

@@ -168,6 +168,39 @@ async def test_a_head_has_bounds(port: int, head: bytes, expected: bytes) -> Non
     assert await is_served(port)
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: ",
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+        b"GET /",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;x=",
+    ],
+    ids=["value", "name", "path", "trailer", "extension"],
+)
+async def test_what_does_not_end_is_cut_off(port: int, begin: bytes) -> None:
+    _, writer = await connect(port)
+    writer.write(begin)
+    sent = 0
+    while not writer.transport.is_closing() and sent < 50 * MOST_HEAD_BYTES:
+        writer.write(b"y" * 16_384)
+        sent += 16_384
+        await asyncio.sleep(0.001)
+    assert sent < 10 * MOST_HEAD_BYTES
+    assert await is_served(port)
+
+
+async def test_a_long_body_in_small_pieces_is_none_of_a_head(port: int) -> None:
+    reader, writer = await connect(port)
+    size = 20 * MOST_HEAD_BYTES
+    writer.write(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode())
+    for _ in range(size // 4096):
+        writer.write(b"a" * 4096)
+        await writer.drain()
+    assert await status(reader) == b"200"
+
+
 async def test_a_path_has_the_bounds_of_a_head(port: int) -> None:
     reader, writer = await connect(port)
     writer.write(b"GET /" + b"a" * MOST_HEAD_BYTES + b" HTTP/1.1\r\nHost: a\r\n\r\n")
