@@ -7,6 +7,8 @@ bentoml imports this module too, so nothing is opened, read or started at import
 import os
 
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+# Its own lines are no JSON, and a client that is refused can make it write them.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 # BentoML sets this before it imports the service, and prometheus-client would then keep every
 # metric in files shared between processes. There is one worker, and its metrics are its own.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)

@@ -21,20 +21,13 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _TRACEPARENT: Final = re.compile(
     r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.ASCII
 )
-_requests: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-    logging.getLogger("headstock.requests"),
-    processors=[
-        structlog.stdlib.filter_by_level,
-        structlog.stdlib.add_log_level,
-        _STAMP,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ],
-    wrapper_class=structlog.stdlib.BoundLogger,
-)
+# Written by `log_request`; until logging is configured, nothing is.
+_requests: structlog.typing.FilteringBoundLogger | None = None
 
 
 def configure(level: str) -> None:
     """Set up all logging of this process."""
+    global _requests
     minimum = logging.getLevelNamesMapping()[level.upper()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -52,12 +45,26 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("headstock").setLevel(minimum)
     for name in _LIBRARIES:  # they come with handlers of their own
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(logging.NOTSET)
+        logger.setLevel(logging.ERROR)  # uvicorn warns of whatever a client does
+    # It logs metadata that is not UTF-8, a mistyped key perhaps, as it came.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(
+        lambda record: not str(record.msg).startswith("Invalid encoding")
+    )
+    # Not through the loggers above: this is done at each request, and costs half as much.
+    _requests = structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            _STAMP,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(minimum),
+        cache_logger_on_first_use=True,
+    )
 
 
 def log_request(
@@ -67,6 +74,8 @@ def log_request(
     facts: Mapping[str, object],
 ) -> None:
     """One request was answered, within `seconds`."""
+    if _requests is None:
+        return
     trace = trace_id(traceparent)
     named = {} if trace is None else {"trace_id": trace}
     _requests.info(event, ms=round(1000 * seconds, 3), **named, **facts)

@@ -11,6 +11,7 @@ from service.errors import TimedOut, TooSlow
 # Less than the 10 seconds of bentoml, whose answer is no problem document and in no metric.
 REQUEST_S = 9.0
 BODY_S = 8.0  # of these, for the body
+NO_KEY_S = 2.0  # for the message of a call that needs no key
 
 Reason = Callable[[], HeadstockError]
 

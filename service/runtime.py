@@ -21,6 +21,8 @@ from service.rates import Rates
 from service.settings import Settings
 from service.tracing import Tracing
 
+_MOST_DOWNLOADS = 8  # whole files in memory, for as long as a client takes to read them
+
 
 @dataclass(slots=True)
 class Life:
@@ -42,6 +44,7 @@ class Runtime:
     follower: Follower
     engines: tuple[Engine, ...]
     tracing: Tracing
+    downloads: asyncio.Semaphore
     life: Life = field(default_factory=Life)
 
     @staticmethod
@@ -101,6 +104,7 @@ class Runtime:
             follower=follower,
             engines=tuple(engines.values()),
             tracing=tracing,
+            downloads=asyncio.Semaphore(_MOST_DOWNLOADS),
         )
         if admin_key is None:
             announce_admin_key(registry)

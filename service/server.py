@@ -4,18 +4,31 @@
 does not bound connections and heads, nor the time of its drain.
 """
 
+import resource
 import signal
 import sys
+from typing import Any
 
 import uvicorn
+import uvloop
 
-from service.http.protocol import BoundedHttp
+from service.http.protocol import HEAD_S, BoundedHttp
 from service.runtime import Runtime
 from service.settings import Settings
 from service.tls import tls_files
 
 DRAIN_S = 12  # longer than any request may take; a client that does not read ends nothing
 _KEEP_ALIVE_S = 65  # longer than load balancers keep theirs, so that they close first
+
+
+class BoundedLoop(uvloop.Loop):
+    """uvloop with bounds on TLS, for which uvicorn has no setting; its own are 60 and 30 s."""
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+        """As uvloop's."""
+        if kwargs.get("ssl") is not None:
+            kwargs |= {"ssl_handshake_timeout": HEAD_S, "ssl_shutdown_timeout": 1.0}
+        return await super().create_server(*args, **kwargs)
 
 
 def run() -> None:
@@ -25,6 +38,9 @@ def run() -> None:
     settings = Settings()
     Runtime.check(settings)
     tls = tls_files(settings)
+    # Connections of both ports and the registry share what the system lets a process open.
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     BoundedHttp.most_connections = settings.max_connections
     config = uvicorn.Config(
         to_asgi(),
@@ -32,7 +48,7 @@ def run() -> None:
         port=settings.port,
         http=BoundedHttp,
         ws="none",
-        loop="uvloop",
+        loop="service.server:BoundedLoop",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -42,8 +42,8 @@ def get_feature_cache(tenant: str) -> Call[answers.FeatureCache]:
 
 
 def set_feature_cache(tenant: str, mode: str) -> Call[answers.FeatureCache]:
-    """PUT /v1/tenants/{tenant}/feature-cache."""
-    return Call("PUT", f"{_tenant(tenant)}/feature-cache", True, json={"mode": mode})
+    """PUT /v1/tenants/{tenant}/feature-cache; not again, as `set_release`."""
+    return Call("PUT", f"{_tenant(tenant)}/feature-cache", False, json={"mode": mode})
 
 
 def get_quota(tenant: str) -> Call[answers.Quota]:
@@ -52,8 +52,8 @@ def get_quota(tenant: str) -> Call[answers.Quota]:
 
 
 def set_quota(tenant: str, quota: answers.Quota) -> Call[answers.Quota]:
-    """PUT /v1/tenants/{tenant}/quota."""
-    return Call("PUT", f"{_tenant(tenant)}/quota", True, json=quota)
+    """PUT /v1/tenants/{tenant}/quota; not again, as `set_release`."""
+    return Call("PUT", f"{_tenant(tenant)}/quota", False, json=quota)
 
 
 def get_usage(tenant: str) -> Call[answers.TenantUsage]:

@@ -45,10 +45,10 @@ def refusal(response: httpx.Response) -> RequestFailed:
     try:
         said = response.json()
         if "error" in said:  # as OpenAI's clients look for it
-            return RequestFailed(
-                said["error"]["message"], said["error"]["code"], response.status_code, after_s
-            )
-        return RequestFailed(said["detail"], said["code"], response.status_code, after_s)
+            detail, code = said["error"]["message"], said["error"]["code"]
+        else:
+            detail, code = said["detail"], said["code"]
+        return RequestFailed(str(detail), str(code), response.status_code, after_s)
     except (ValueError, KeyError, TypeError):
         return stranger(response, after_s)
 

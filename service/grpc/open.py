@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
+
+from service.patience import NO_KEY_S
 
 _MOST = 64
 
@@ -51,17 +53,50 @@ class Room:
             task.cancel()
 
 
-class OpenHealth(health.aio.HealthServicer):
-    """The standard service of health."""
+class OpenHealth:
+    """The standard service of health. Its calls are taken as streams, as all others are."""
 
     def __init__(self, room: Room) -> None:
-        super().__init__()
         self._room = room
+        self._known = health.aio.HealthServicer()
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: _Context) -> None:  # noqa: N802
-        """Tell the status whenever it changes."""
+    async def tell(self, service: str, status: int) -> None:
+        """Set the status of a service."""
+        await self._known.set(service, status)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """As gRPC takes it."""
+        answer = health_pb2.HealthCheckResponse.SerializeToString
+        return grpc.method_handlers_generic_handler(
+            health.SERVICE_NAME,
+            {
+                "Check": grpc.stream_unary_rpc_method_handler(
+                    self._check, response_serializer=answer
+                ),
+                "Watch": grpc.stream_stream_rpc_method_handler(
+                    self._watch, response_serializer=answer
+                ),
+            },
+        )
+
+    async def _check(self, requests: AsyncIterator[bytes], context: _Context) -> Any:
+        return await self._known.Check(await _asked(requests, context), context)
+
+    async def _watch(self, requests: AsyncIterator[bytes], context: _Context) -> None:
         async with self._room.place(context):
-            await super().Watch(request, context)
+            await self._known.Watch(await _asked(requests, context), context)
+
+
+async def _asked(
+    requests: AsyncIterator[bytes], context: _Context
+) -> health_pb2.HealthCheckRequest:
+    try:
+        async with asyncio.timeout(NO_KEY_S):
+            return health_pb2.HealthCheckRequest.FromString(await anext(requests))
+    except TimeoutError:
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the message did not come")
+    except (StopAsyncIteration, DecodeError):
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this is no question about health")
 
 
 class OpenReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # it has no types

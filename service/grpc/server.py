@@ -6,25 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from adapters.errors import InvalidInput
 from service.grpc.answer import rpc_handler
+from service.grpc.intake import Intake
 from service.grpc.methods import METHODS
 from service.grpc.open import OpenHealth, OpenReflection, Room
 from service.patience import REQUEST_S
 from service.runtime import Runtime
 from service.tls import TlsFiles
 
-_MOST_CALLS = 1024  # at once
+_MOST_CONNECTIONS = 256
 _MOST_STREAMS = 256  # of one connection
 _FAREWELL_S = 0.1  # for those who watch its health to be told
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
     ("grpc.max_concurrent_streams", _MOST_STREAMS),
     ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_allowed_incoming_connections", _MOST_CONNECTIONS),
     ("grpc.max_connection_idle_ms", 300_000),
+    # Clients connect again without notice; calls whose answers nobody reads end with this.
+    ("grpc.max_connection_age_ms", 300_000),
+    ("grpc.max_connection_age_grace_ms", 20_000),
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: 8 KB could be 8 MB
     ("grpc.keepalive_time_ms", 60_000),  # a peer that is gone is found out
     ("grpc.keepalive_timeout_ms", 20_000),
 )
@@ -42,21 +48,23 @@ class GrpcServer:
         longest = runtime.settings.max_body_bytes
         self._server = grpc.aio.server(
             options=(*_OPTIONS, ("grpc.max_receive_message_length", longest)),
-            maximum_concurrent_rpcs=_MOST_CALLS,
         )
+        intake = Intake()
         by_service: defaultdict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = defaultdict(dict)
         for method in METHODS:
-            by_service[method.service][method.name] = rpc_handler(method, runtime)
+            by_service[method.service][method.name] = rpc_handler(method, runtime, intake)
+        self._room = Room()
+        self._health = OpenHealth(self._room)
         self._server.add_generic_rpc_handlers(
             [
-                grpc.method_handlers_generic_handler(name, handlers)
-                for name, handlers in by_service.items()
+                self._health.handler(),
+                *(
+                    grpc.method_handlers_generic_handler(name, handlers)
+                    for name, handlers in by_service.items()
+                ),
             ]
         )
         self._services = tuple(by_service)
-        self._room = Room()
-        self._health = OpenHealth(self._room)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         known = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
             OpenReflection(known, self._room), self._server
@@ -102,7 +110,7 @@ class GrpcServer:
 
     async def _tell(self, status: int) -> None:
         for service in ("", *self._services):
-            await self._health.set(service, status)
+            await self._health.tell(service, status)
 
 
 def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:

@@ -4,11 +4,13 @@ from base64 import b64encode
 
 from starlette.responses import Response
 
+from adapters.errors import Overloaded
 from service import schemas
 from service.answers import count_scores
 from service.aside import aside
 from service.bounds import INLINE_SCORES
 from service.http.call import Call, json_response
+from service.http.file import FileResponse
 from service.pipeline import Embedded
 
 
@@ -133,11 +135,18 @@ async def get_version(call: Call) -> Response:
 
 async def read_file(call: Call) -> Response:
     """Download the file of one version."""
-    digest, content = await call.runtime.control.read_file(
-        call.path("tenant"), call.path("adapter"), call.number("version")
-    )
-    headers = {"ETag": f'"{digest}"'}
-    return Response(content, headers=headers, media_type="application/octet-stream")
+    places = call.runtime.downloads
+    if places.locked():
+        raise Overloaded("as many files as may be are being sent; try again in a moment")
+    await places.acquire()
+    try:
+        digest, content = await call.runtime.control.read_file(
+            call.path("tenant"), call.path("adapter"), call.number("version")
+        )
+    except BaseException:
+        places.release()
+        raise
+    return FileResponse(digest, content, places.release)
 
 
 async def get_release(call: Call) -> Response:

@@ -6,13 +6,14 @@ as one does not read.
 
 import asyncio
 from asyncio import TimerHandle
-from typing import Final
+from typing import Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_S: Final = 8.0  # for a whole head, and for the first byte on a new connection
 REST_S: Final = 1.0  # for the rest of a body whose request was answered before its end
 UNREAD_S: Final = 10.0  # in which a client reads something of what waits for it
+_LEAST_READ: Final = 64 * 2**10  # in these seconds
 MOST_HEADERS: Final = 100
 MOST_HEAD_BYTES: Final = 32 * 2**10
 _REFUSALS: Final = {
@@ -55,7 +56,14 @@ class BoundedHttp(HttpToolsProtocol):
         if self._untold_bytes > MOST_HEAD_BYTES:
             self._refuse(431)
         # A timer is made only for heads that come in pieces: most come in one.
-        if self._in_head and self._timer is None and not self.transport.is_closing():
+        if self.transport.is_closing() or self._timer is not None:
+            return
+        if self.timeout_keep_alive_task is not None:
+            return
+        # uvicorn has just ended its wait for a next request, be it for bytes that begin none.
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        is_idle = not self._in_body and (cycle is None or cycle.response_complete)
+        if self._in_head or is_idle:
             self._timer = self.loop.call_later(HEAD_S, self._give_up)
 
     def on_message_begin(self) -> None:
@@ -116,13 +124,16 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop_watching()
         super().resume_writing()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: a client that asks for another protocol is answered in this one."""
+
     def _watch(self, waiting: int) -> None:
         """See to it that something of what waits is read."""
         self._unread = self.loop.call_later(UNREAD_S, self._look, waiting)
 
     def _look(self, waiting: int) -> None:
         now = self.transport.get_write_buffer_size()
-        if now < waiting:
+        if now <= waiting - _LEAST_READ:
             self._watch(now)
         else:
             self.transport.abort()

@@ -1,12 +1,14 @@
 """How calls over gRPC end: by deadline, by their client, by the server's stop; who is told."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -83,6 +85,66 @@ async def test_rows_of_a_client_that_left_are_not_computed(rpc: Rpc, gate: Gate)
     gate.set()
     await staying
     assert rpc.server.metric("batch_rows_sum", backbone=rpc.server.backbone.name) == 1
+
+
+async def test_calls_whose_message_does_not_come_are_given_up(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.grpc.answer.NO_KEY_S", 0.2)
+    monkeypatch.setattr("service.grpc.open.NO_KEY_S", 0.2)
+
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.sleep(PATIENCE_S)
+        yield b""
+
+    paths = (BY_NAME["ServerLive"].path, "/grpc.health.v1.Health/Check")
+    calls = [
+        rpc.channel.stream_unary(path, bytes, bytes)(nothing()) for path in paths for _ in range(50)
+    ]
+    without_key = rpc.channel.stream_unary(BY_NAME["ModelInfer"].path, bytes, bytes)(nothing())
+    for call in calls:
+        assert await call.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await without_key.code() == grpc.StatusCode.UNAUTHENTICATED
+    await rpc.call("ServerLive", BY_NAME["ServerLive"].request())
+
+
+async def test_what_is_no_message_is_refused(rpc: Rpc) -> None:
+    for path in (BY_NAME["ServerLive"].path, "/grpc.health.v1.Health/Check"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await rpc.channel.unary_unary(path, bytes, bytes)(b"\xff\xff\xff")
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    # The key comes before the message: nothing is unpacked for nobody.
+    for _ in range(20):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await rpc.channel.unary_unary(BY_NAME["ModelInfer"].path, bytes, bytes)(b"\xff" * 10**6)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_messages_that_grow_in_memory_are_not_kept(rpc: Rpc) -> None:
+    """Two million empty inputs are four megabytes on the wire and a hundred unpacked."""
+    content, process = b"\x2a\x00" * 2_000_000, psutil.Process()
+    call = rpc.channel.unary_unary(BY_NAME["ModelInfer"].path, bytes, bytes)
+    metadata = (("authorization", f"Bearer {rpc.server.keys['acme']}"),)
+    before = process.memory_info().rss
+    for _ in range(12):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(content, metadata=metadata)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    gc.collect()
+    assert process.memory_info().rss - before < 600 * 2**20
+
+
+async def test_calls_have_a_bound(rpc: Rpc, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.grpc.intake._MOST_CALLS", 4)
+    held = [asyncio.create_task(rpc.call("ModelInfer", infer("a"))) for _ in range(4)]
+    assert await asyncio.to_thread(gate.began.acquire, timeout=PATIENCE_S)
+    await asyncio.sleep(0.2)
+    await rpc.refusal(
+        grpc.StatusCode.UNAVAILABLE, "ServerLive", BY_NAME["ServerLive"].request(), key=None
+    )
+    gate.set()
+    await asyncio.gather(*held)
+    await rpc.call("ServerLive", BY_NAME["ServerLive"].request())
 
 
 async def test_an_upload_that_does_not_go_on_is_given_up(

@@ -94,7 +94,7 @@ LOST = httpx.ReadError("reset")
         ("create_tenant", ("a",), [reply(503, "registry-unavailable", 0)], 2),
         ("create_tenant", ("a",), [REFUSED, REFUSED], 3),
         ("list_tenants", (), [reply(503, "timed-out", 0)], 2),
-        ("set_feature_cache", ("a", "own"), [LOST], 2),
+        ("list_keys", ("a",), [LOST], 2),
     ],
 )
 def test_what_may_be_sent_again_is(
@@ -113,6 +113,8 @@ def test_what_may_be_sent_again_is(
         ("create_key", ("a", ["predict"]), reply(503, "timed-out", 0)),
         ("create_tenant", ("a",), reply(502)),
         ("rollback", ("a", "b"), LOST),
+        ("set_quota", ("a", {}), LOST),
+        ("set_feature_cache", ("a", "own"), LOST),
         ("set_release", ("a", "b", 2), LOST),
         ("predict", ("a", "b", ["x"]), reply(422, "invalid-input")),
         ("predict", ("a", "b", ["x"]), reply(500, "internal")),

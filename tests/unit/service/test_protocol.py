@@ -145,7 +145,7 @@ async def test_a_body_that_comes_after_all_leaves_the_connection_open(port: int)
     writer.write(b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\na")
     assert await status(reader) == b"200"
     writer.write(b"bcd")
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(0.1)
     writer.write(GOOD)
     assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"HTTP/1.1 200 OK"), 5)
 
@@ -166,6 +166,21 @@ async def test_a_head_has_bounds(port: int, head: bytes, expected: bytes) -> Non
     assert await status(reader) == expected
     writer.close()
     assert await is_served(port)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [GOOD, b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"],
+    ids=["empty line", "late body"],
+)
+async def test_bytes_that_begin_no_request_do_not_hold_a_connection(
+    port: int, first: bytes
+) -> None:
+    reader, writer = await connect(port)
+    writer.write(first)
+    assert await status(reader) == b"200"
+    writer.write(b"\r\n" if first is GOOD else b"abcd")
+    await asyncio.wait_for(reader.read(), 5)  # which ends with the connection
 
 
 @pytest.mark.parametrize(

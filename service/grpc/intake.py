@@ -1,0 +1,43 @@
+"""What is let in at once, so that calls without a key or without an end cost others nothing."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from google.protobuf.message import DecodeError, Message
+
+from adapters.errors import InvalidInput, Overloaded
+from service.grpc.methods import Method
+
+_MOST_CALLS = 1024
+_INLINE_BYTES = 64 * 2**10  # a longer message is unpacked in a thread
+_MOST_UNPACKED = 2  # of the long ones at once: a few bytes of one may become a hundred of memory
+
+
+class Intake:
+    """Counts the handlers that run. gRPC's own count holds a place until an answer is read."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._unpacking = asyncio.Semaphore(_MOST_UNPACKED)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A handler runs. Raises Overloaded."""
+        if self._calls >= _MOST_CALLS:
+            raise Overloaded(f"{_MOST_CALLS} calls are under way; try again in a moment")
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    async def read(self, method: Method, content: bytes) -> Message:
+        """A message of a method's requests. Raises InvalidInput."""
+        try:
+            if len(content) <= _INLINE_BYTES:
+                return method.request.FromString(content)
+            async with self._unpacking:
+                return await asyncio.to_thread(method.request.FromString, content)
+        except DecodeError:
+            raise InvalidInput("the message is not what the method takes") from None
