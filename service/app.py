@@ -40,7 +40,6 @@ _OF_BENTOML = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
 # Who asks in this very process has all of it already.
 _IN_PROCESS = Principal("in-process", None, frozenset({"admin"}))
 _http = HttpApp(_settings.cors_origins)
-_has_tls = _settings.tls_certificate is not None
 
 
 class _FrontDoor:
@@ -70,7 +69,7 @@ class _FrontDoor:
         "certfile": str(_settings.tls_certificate),
         "keyfile": str(_settings.tls_key),
     }
-    if _has_tls
+    if _settings.tls_certificate
     else {},
     traffic={"timeout": 10},  # its timers live as long as the timeout: a long one leaks memory
     metrics={"enabled": False},  # labelled with raw paths, so without bound; /metrics is ours

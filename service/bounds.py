@@ -15,6 +15,7 @@ _MOST_FLOATS = 500_000  # 10 MB of JSON
 _SCORE_BYTES = 60  # of JSON around a label
 _MOST_ADAPTER_BYTES = 256 * 2**20  # of one request
 _MOST_HEAD_BYTES = 4 * 2**30  # weights that the heads of one request read: seconds of work
+INLINE_BYTES = 64 * 2**10  # a longer request is unpacked in a thread
 INLINE_SCORES = 2_000  # an answer with more is put together in a thread
 
 

@@ -1,9 +1,9 @@
 """What a tenant may have at most: set by operators, held to in the transaction of each publish."""
 
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
 from adapters.errors import InvalidInput, QuotaExceeded
 from adapters.registry.audit import Write
@@ -37,13 +37,8 @@ def set_quota(write: Write, tenant: str, quota: Quota) -> Quota:
     if quota == before:
         return quota
     owner = tenant_id(write.connection, tenant)
-    found = write.connection.scalar(select(quotas.c.tenant_id).where(quotas.c.tenant_id == owner))
-    change: Any = (
-        insert(quotas).values(tenant_id=owner, **wanted)
-        if found is None
-        else update(quotas).where(quotas.c.tenant_id == owner).values(**wanted)
-    )
-    write.connection.execute(change)
+    write.connection.execute(delete(quotas).where(quotas.c.tenant_id == owner))
+    write.connection.execute(insert(quotas).values(tenant_id=owner, **wanted))
     write.log("tenant.quota", tenant, **wanted)
     return quota
 

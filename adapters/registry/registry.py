@@ -1,9 +1,9 @@
 """The registry's one door: every method is one transaction.
 
 The rules live beside their tables (`tenants`, `quotas`, `versions`, `releases`, `snapshot`,
-`audit`). Any
-method may raise RegistryUnavailable, and InvalidName for a name that breaks the naming rule.
-`actor` is the id of the key that acts, "admin" or "setup"; it goes into the audit trail.
+`audit`). Any method may raise RegistryUnavailable, and InvalidName for a name that breaks the
+naming rule. `actor` is the id of the key that acts, "admin" or "setup"; it goes into the audit
+trail.
 """
 
 from collections.abc import Callable, Collection, Iterator

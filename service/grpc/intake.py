@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from google.protobuf.message import DecodeError, Message
 
 from adapters.errors import InvalidInput, Overloaded
+from service.bounds import INLINE_BYTES
 from service.grpc.methods import Method
 
 _MOST_CALLS = 1024
-_INLINE_BYTES = 64 * 2**10  # a longer message is unpacked in a thread
 _MOST_UNPACKED = 2  # of the long ones at once: a few bytes of one may become a hundred of memory
 
 
@@ -35,7 +35,7 @@ class Intake:
     async def read(self, method: Method, content: bytes) -> Message:
         """A message of a method's requests. Raises InvalidInput."""
         try:
-            if len(content) <= _INLINE_BYTES:
+            if len(content) <= INLINE_BYTES:
                 return method.request.FromString(content)
             async with self._unpacking:
                 return await asyncio.to_thread(method.request.FromString, content)

@@ -10,16 +10,14 @@ import numpy as np
 
 from adapters.errors import InvalidInput
 from service.aside import aside
-from service.bounds import INLINE_SCORES
+from service.bounds import INLINE_BYTES, INLINE_SCORES
 from service.grpc.call import Call
-from service.oip.inference import MOST_OUTPUTS, Inference, Inferred, infer
+from service.oip.inference import Inference, Inferred, infer
 from service.oip.models import server_metadata
 from service.oip.names import ModelName, parse_version
-from service.oip.schemas import TensorMetadata
+from service.oip.schemas import MOST_OUTPUTS, TensorMetadata
 from service.oip.tensors import Tensor, check_texts, split_bytes, to_texts
 from service.protos import inference_pb2 as pb
-
-_INLINE_BYTES = 64 * 2**10  # a longer message is unpacked in a thread
 
 
 async def server_live(_: Call, __: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
@@ -79,7 +77,7 @@ async def model_infer(call: Call, request: pb.ModelInferRequest) -> pb.ModelInfe
     model, version = ModelName.parse(request.model_name), _version(request.model_version)
     size = request.ByteSize()
     call.runtime.pipeline.check_room(model.tenant, model.adapter, size)
-    wanted = await aside(size > _INLINE_BYTES, _read, request)
+    wanted = await aside(size > INLINE_BYTES, _read, request)
     found = await infer(call.runtime.pipeline, call.actor, model, version, wanted, call.deadline)
     call.facts["version"] = found.version
     is_large = sum(prod(each.shape) for each in found.outputs) > INLINE_SCORES

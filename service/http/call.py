@@ -19,13 +19,13 @@ from adapters.registry import ExpectedRevision
 from adapters.strict_json import strict_json
 from service.access import Principal
 from service.aside import aside
+from service.bounds import INLINE_BYTES
 from service.errors import ClientLeft, InvalidJson, Problem
 from service.oip.names import parse_version
 from service.patience import Patience, Reason
 from service.runtime import Runtime
 
 Model = TypeVar("Model", bound=BaseModel)
-_INLINE_BYTES = 64 * 2**10  # a longer body is parsed in a thread
 _WATCH_AFTER_S = 0.05
 TIMEOUT_HEADER = "X-Request-Timeout"
 _SECONDS = re.compile(r"\d{1,6}(\.\d{1,9})?", re.ASCII)
@@ -166,7 +166,7 @@ def time_given(request: Request) -> float:
 
 async def parse(body: bytes, model: type[Model]) -> Model:
     """JSON as `model`. Raises InvalidJson, InvalidInput."""
-    return await aside(len(body) > _INLINE_BYTES, _parse, body, model)
+    return await aside(len(body) > INLINE_BYTES, _parse, body, model)
 
 
 def _parse(body: bytes, model: type[Model]) -> Model:

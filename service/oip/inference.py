@@ -20,7 +20,6 @@ from service.pipeline import Answered, Pipeline
 from service.schemas import TaggingPrediction
 
 INPUT = "text"
-MOST_OUTPUTS = 16  # of one request: more than there are
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+MOST_OUTPUTS = 16  # of one request: more than there are
+
 
 class Part(BaseModel):
     """Strict in what is known."""
@@ -37,7 +39,7 @@ class InferRequest(Part):
     id: str | None = None
     parameters: Parameters = {}
     inputs: Annotated[list[RequestInput], Field(min_length=1, max_length=1)]
-    outputs: Annotated[list[RequestOutput], Field(max_length=16)] = []
+    outputs: Annotated[list[RequestOutput], Field(max_length=MOST_OUTPUTS)] = []
 
 
 class ResponseOutput(Part):
