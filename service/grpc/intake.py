@@ -19,18 +19,31 @@ class Intake:
 
     def __init__(self) -> None:
         self._calls = 0
+        self._is_closed = False
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
         self._unpacking = asyncio.Semaphore(_MOST_UNPACKED)
 
     @contextmanager
     def call(self) -> Iterator[None]:
         """A handler runs. Raises Overloaded."""
+        if self._is_closed:
+            raise Overloaded("the server is stopping; ask another one")
         if self._calls >= _MOST_CALLS:
             raise Overloaded(f"{_MOST_CALLS} calls are under way; try again in a moment")
         self._calls += 1
+        self._is_empty.clear()
         try:
             yield
         finally:
             self._calls -= 1
+            if not self._calls:
+                self._is_empty.set()
+
+    async def close(self) -> None:
+        """Let no more calls in, and wait for those that are under way."""
+        self._is_closed = True
+        await self._is_empty.wait()
 
     async def read(self, method: Method, content: bytes) -> Message:
         """A message of a method's requests. Raises InvalidInput."""

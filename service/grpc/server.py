@@ -14,13 +14,13 @@ from service.grpc.answer import rpc_handler
 from service.grpc.intake import Intake
 from service.grpc.methods import METHODS
 from service.grpc.open import OpenHealth, OpenReflection, Room
-from service.patience import REQUEST_S
 from service.runtime import Runtime
 from service.tls import TlsFiles
 
 _MOST_CONNECTIONS = 256
 _MOST_STREAMS = 256  # of one connection
-_FAREWELL_S = 0.1  # for those who watch its health to be told
+_UNREAD_S = 2  # for answers to be read by then
+_FAREWELL_S = 0.1  # for clients to be told, before the next step
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
     ("grpc.max_concurrent_streams", _MOST_STREAMS),
@@ -49,10 +49,10 @@ class GrpcServer:
         self._server = grpc.aio.server(
             options=(*_OPTIONS, ("grpc.max_receive_message_length", longest)),
         )
-        intake = Intake()
+        self._intake = Intake()
         by_service: defaultdict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = defaultdict(dict)
         for method in METHODS:
-            by_service[method.service][method.name] = rpc_handler(method, runtime, intake)
+            by_service[method.service][method.name] = rpc_handler(method, runtime, self._intake)
         self._room = Room()
         self._health = OpenHealth(self._room)
         self._server.add_generic_rpc_handlers(
@@ -106,7 +106,11 @@ class GrpcServer:
         await self._tell(health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.sleep(_FAREWELL_S)
         self._room.close()
-        await self._server.stop(REQUEST_S + 1)  # longer than any call may take
+        # A call that meets gRPC's own stop is told CANCELLED, which no client tries again: so those
+        # that come late are refused as UNAVAILABLE for as long as others are answered, and a while.
+        await self._intake.close()
+        await asyncio.sleep(_FAREWELL_S)
+        await self._server.stop(_UNREAD_S)
 
     async def _tell(self, status: int) -> None:
         for service in ("", *self._services):

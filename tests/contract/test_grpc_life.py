@@ -183,6 +183,9 @@ async def test_health_is_told_and_goes_down_before_calls_are_refused(rpc: Rpc, g
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await watching.read()
     assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+    late = BY_NAME["ServerLive"].request()
+    said = await rpc.refusal(grpc.StatusCode.UNAVAILABLE, "ServerLive", late, key=None)
+    assert "stopping" in said
     gate.set()
     assert (await under_way).model_version == "1"
     await asyncio.wait_for(rpc.served.stop(), 5)  # nobody who only watches holds it up
