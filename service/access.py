@@ -37,21 +37,32 @@ class Keyring:
         self,
         directory: Directory,
         admin_key: str | None,
+        metrics_key: str | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._admin_digest = None if admin_key is None else secret_digest(admin_key)
+        self._metrics_digest = None if metrics_key is None else secret_digest(metrics_key)
 
     def authenticate(self, authorization: str | None) -> Principal:
         """The principal of an `Authorization` header. Raises Unauthenticated."""
-        scheme, _, text = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not text:
-            raise Unauthenticated("send a key as 'Authorization: Bearer <key>'")
-        principal = self._principal(text.strip())
+        principal = self._principal(_bearer(authorization))
         if principal is None:
             raise Unauthenticated("the key is not valid: unknown, mistyped, expired or revoked")
         return principal
+
+    def check_scraper(self, authorization: str | None) -> None:
+        """Let all read metrics, or those with the key for it and admins. Raises Unauthenticated."""
+        expected = self._metrics_digest
+        if expected is None:
+            return
+        text = _bearer(authorization)
+        if same_digest(secret_digest(text), expected):
+            return
+        principal = self._principal(text)
+        if principal is None or not principal.is_admin:
+            raise Unauthenticated("metrics need the key of HEADSTOCK_METRICS_KEY, or an admin's")
 
     def _principal(self, text: str) -> Principal | None:
         admin = self._admin_digest
@@ -69,6 +80,13 @@ class Keyring:
         if key.expires_at is not None and key.expires_at <= self._clock():
             return None
         return Principal(key.id, tenant, frozenset(key.scopes))
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, text = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not text:
+        raise Unauthenticated("send a key as 'Authorization: Bearer <key>'")
+    return text.strip()
 
 
 def authorize(principal: Principal, tenant: str | None, scope: Need) -> None:

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from adapters.errors import HeadstockError, Overloaded
 from backbone import BackboneError
 from service.access import Principal
+from service.ask import Ask
 from service.grpc import GrpcServer
 from service.http import HttpApp
 from service.http.routes import BENTOML_PREDICT
@@ -130,7 +131,7 @@ class Headstock:
         if self.runtime is None:
             raise Overloaded("the server is stopping")
         request = PredictRequest(inputs=inputs, top_k=top_k)
-        answer = await self.runtime.pipeline.predict(_IN_PROCESS, tenant, adapter, request)
+        answer = await self.runtime.pipeline.predict(Ask(_IN_PROCESS), tenant, adapter, request)
         return answer.model_dump(mode="json")
 
     def _leave(self) -> None:

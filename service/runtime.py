@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
+from pydantic import SecretStr
+
 from adapters.registry import Registry
 from backbone import load_backbone
 from service.access import Keyring
 from service.backbones import backbone_folders
+from service.charging import Charging
 from service.control import Control
 from service.directory import Directory
+from service.embedding import Embedder
 from service.engine import Engine, EngineLimits, FeatureCache, Plan, ResidentAdapters, Tuned, tune
 from service.follower import Follower
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.rates import Rates
+from service.routing import Router
 from service.settings import Settings
 from service.tracing import Tracing
 
@@ -38,7 +43,9 @@ class Runtime:
     settings: Settings
     metrics: Metrics
     keyring: Keyring
+    router: Router
     pipeline: Pipeline
+    embedder: Embedder
     control: Control
     registry: Registry
     follower: Follower
@@ -83,22 +90,18 @@ class Runtime:
             )
             for each in tuned
         }
-        admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
+        admin_key, metrics_key = map(_reveal, (settings.admin_key, settings.metrics_key))
         served = {each.digest: each for each in backbones}
         control = Control(registry, follower, residents, served, metrics.usage)
+        router = Router(directory, residents, engines, control.find_version)
+        charging = Charging(Rates(directory), metrics.usage)
         runtime = cls(
             settings=settings,
             metrics=metrics,
-            keyring=Keyring(directory, admin_key),
-            pipeline=Pipeline(
-                settings,
-                directory,
-                residents,
-                engines,
-                control.find_version,
-                Rates(directory),
-                metrics.usage,
-            ),
+            keyring=Keyring(directory, admin_key, metrics_key),
+            router=router,
+            pipeline=Pipeline(settings, directory, router, charging),
+            embedder=Embedder(settings, directory, router, charging),
             control=control,
             registry=registry,
             follower=follower,
@@ -125,6 +128,10 @@ class Runtime:
         await self.follower.stop()
         self.registry.close()
         await asyncio.to_thread(self.tracing.stop)
+
+
+def _reveal(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def tune_backbones(settings: Settings) -> list[Tuned]:

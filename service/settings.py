@@ -26,6 +26,10 @@ class Settings(BaseSettings):
         None,
         description="The admin key, 32 characters or more. Unset: made and printed once.",
     )
+    metrics_key: SecretStr | None = Field(
+        None,
+        description="What /metrics asks for as a key, 32 characters or more; unset: nothing.",
+    )
     backbones: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Names of the backbones to serve, comma-separated; empty: all that were added.",
@@ -96,7 +100,7 @@ class Settings(BaseSettings):
                 raise ValueError("needs origins such as https://example.com, with no path")
         return value
 
-    @field_validator("admin_key")
+    @field_validator("admin_key", "metrics_key")
     @classmethod
     def _usable(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:

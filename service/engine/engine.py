@@ -27,6 +27,7 @@ from service.engine.job import (
     Job,
     Outcome,
     Pending,
+    Times,
     Vectors,
     make_entries,
 )
@@ -185,6 +186,7 @@ class Engine:
             raise DeadlineExceeded("the time given was over before the rows were done") from None
         finally:
             self._forget(pendings, places)
+            _keep_time(jobs[0].times, pendings, has_waited=bool(entries))
         return [pending.complete() for pending in pendings]
 
     def _enqueue(self, job: Job, entries: Sequence[Entry]) -> Sequence[int]:
@@ -275,6 +277,17 @@ class Engine:
         scope = job.tenant if mode == "own" else None
         lora = job.lora.digest if job.lora else None
         return scope, self.backbone.digest, lora, feature, row.ids.tobytes()
+
+
+def _keep_time(times: Times, pendings: Sequence[Pending], has_waited: bool) -> None:
+    """Where the time of a request's jobs went; those whose features were known waited for none."""
+    now, arrived = time.perf_counter(), pendings[0].arrived
+    begun = min(
+        (each.begun for each in pendings if each.begun is not None),
+        default=now if has_waited else arrived,
+    )
+    times.queue_s += begun - arrived
+    times.compute_s += now - begun
 
 
 def _answer_known(pending: Pending, rows: Sequence[TextRow], known: Mapping[int, Vectors]) -> None:

@@ -32,6 +32,21 @@ def _off() -> CacheMode:
     return "off"
 
 
+@dataclass(slots=True)
+class Times:
+    """How long the rows of a request waited for the backbone, and how long they took from there."""
+
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+
+    def told(self) -> dict[str, float]:
+        """For the log, in milliseconds."""
+        return {
+            "queue_ms": round(1000 * self.queue_s, 3),
+            "compute_ms": round(1000 * self.compute_s, 3),
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What to do with the rows of one request: each is answered by all of `adapters`.
@@ -40,7 +55,7 @@ class Job:
     are any. The adapters share one LoRA or have none, so that one pass of the backbone serves them
     all. They are held here: a swap never changes a row under way. `deadline` is a `perf_counter`
     time. `cache_mode` is asked when features are looked up and again when they are kept: a tenant
-    may switch off meanwhile.
+    may switch off meanwhile. `times` is added to, and may be one for several jobs of a request.
     """
 
     tenant: str
@@ -49,6 +64,7 @@ class Job:
     deadline: float | None = None
     cache_mode: Callable[[], CacheMode] = _off
     embeds: str | None = None
+    times: Times = field(default_factory=Times)
     lora: Lora | None = field(init=False)
     features: frozenset[str] = field(init=False)
 
@@ -95,6 +111,7 @@ class Pending:
         self.answers: list[Answers | None] = [None] * n_rows
         self.missing = n_rows
         self.has_failed = False  # set in a worker's thread, before the loop hears of it
+        self.begun: float | None = None  # when its first row went into the backbone; set there too
 
     def count_down(self, answered: int) -> None:
         """So many rows more are answered; on the event loop."""

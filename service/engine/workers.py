@@ -281,7 +281,10 @@ class Workers:
         metrics.text_tokens.inc(text)
         metrics.padded_tokens.inc(padded)
         for entry in entries:
-            metrics.queue_seconds.observe(started - entry.pending.arrived)
+            pending = entry.pending
+            metrics.queue_seconds.observe(started - pending.arrived)
+            if pending.begun is None:
+                pending.begun = started
 
 
 def _jobs(entries: Sequence[Entry]) -> Iterable[Job]:

@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 from adapters.errors import InvalidInput
 from service.access import authorize
+from service.call import Call
 from service.errors import to_problem
-from service.grpc.call import Call
 from service.grpc.intake import Intake
 from service.grpc.methods import Method
 from service.grpc.status import message, status_code, trailers
@@ -104,7 +104,14 @@ async def _handle(
         if principal is not None and method.scope is not None:
             authorize(principal, method.tenant(first), method.scope)
         facts |= method.named(first)
-        call = Call(runtime, principal, patience, started + all_s, too_late, facts)
+        call = Call(
+            runtime=runtime,
+            principal=principal,
+            patience=patience,
+            deadline=started + all_s,
+            late=too_late,
+            facts=facts,
+        )
         if method.stream is not None:
             rest = _messages(method, intake, requests)
             return await method.stream(call, first, rest)

@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 from google.protobuf.message import Message
 
-from adapters.names import is_name
 from service.access import Need
+from service.call import Call, loggable
 from service.grpc import oip, registry
-from service.grpc.call import Call
 from service.oip.names import ModelName
 from service.protos import inference_pb2, registry_pb2
 
@@ -54,10 +53,8 @@ class Method:
         if self.names is None:
             return {}
         if self.names == "tenant":
-            found = {"tenant": self.tenant(request), "adapter": getattr(request, "adapter", "")}
-        else:
-            found = ModelName.parse(getattr(request, self.names))._asdict()
-        return {name: value for name, value in found.items() if value and is_name(value)}
+            return loggable(self.tenant(request), getattr(request, "adapter", None))
+        return loggable(*ModelName.parse(getattr(request, self.names)))
 
 
 def _oip(

@@ -11,7 +11,7 @@ import numpy as np
 from adapters.errors import InvalidInput
 from service.aside import aside
 from service.bounds import INLINE_BYTES, INLINE_SCORES
-from service.grpc.call import Call
+from service.call import Call
 from service.oip.inference import Inference, Inferred, infer
 from service.oip.models import server_metadata
 from service.oip.names import ModelName, parse_version
@@ -41,7 +41,7 @@ async def server_details(_: Call, __: pb.ServerMetadataRequest) -> pb.ServerMeta
 async def model_ready(call: Call, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
     """Tell whether a model can be asked."""
     model, version = ModelName.parse(request.name), _version(request.version)
-    await call.runtime.pipeline.check_model(model.tenant, model.adapter, version)
+    await call.runtime.router.check(model.tenant, model.adapter, version)
     return pb.ModelReadyResponse(ready=True)
 
 
@@ -61,7 +61,7 @@ async def model_details(call: Call, request: pb.ModelMetadataRequest) -> pb.Mode
 
 async def model_index(call: Call, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
     """List the models of the key's tenant; an admin's key has those of all."""
-    index = call.runtime.pipeline.index(call.actor.tenant, request.ready)
+    index = call.runtime.router.index(call.actor.tenant, request.ready)
     return pb.RepositoryIndexResponse(
         models=(
             pb.RepositoryIndexResponse.ModelIndex(
@@ -78,8 +78,7 @@ async def model_infer(call: Call, request: pb.ModelInferRequest) -> pb.ModelInfe
     size = request.ByteSize()
     call.runtime.pipeline.check_room(model.tenant, model.adapter, size)
     wanted = await aside(size > INLINE_BYTES, _read, request)
-    found = await infer(call.runtime.pipeline, call.actor, model, version, wanted, call.deadline)
-    call.facts["version"] = found.version
+    found = await infer(call.runtime.pipeline, call.ask(), model, version, wanted)
     is_large = sum(prod(each.shape) for each in found.outputs) > INLINE_SCORES
     return await aside(is_large, _answer, request, model, found)
 

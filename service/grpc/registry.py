@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from adapters.errors import InvalidInput, TooLarge
 from service import schemas
-from service.grpc.call import Call
+from service.call import Call
 from service.protos import registry_pb2 as pb
 
 

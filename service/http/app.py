@@ -15,11 +15,11 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.errors import NotFound, Overloaded
-from adapters.names import is_name
 from service import VERSION
 from service.access import authorize
+from service.call import loggable
 from service.errors import MethodNotAllowed, Problem, to_problem
-from service.http.call import TIMEOUT_HEADER, Call, openai_error, problem_response, time_given
+from service.http.call import TIMEOUT_HEADER, HttpCall, openai_error, problem_response, time_given
 from service.http.docs import docs_routes
 from service.http.oip import oip_error
 from service.http.openapi import build_openapi
@@ -202,18 +202,22 @@ async def _answer(
             parameters = {**parameters, **model._asdict()}
         facts["key"] = principal.key_id
         authorize(principal, parameters.get("tenant"), route.scope)
-        facts |= _names(parameters)
+        facts |= loggable(parameters.get("tenant"), parameters.get("adapter"))
     given_s = time_given(request)
     all_s, too_late = min(given_s, REQUEST_S), late(given_s)
     # `Call.body` goes over from the one to the other.
     first = (BODY_S, slow) if route.body is not None and all_s > BODY_S else (all_s, too_late)
     async with Patience(*first) as patience:
         deadline = started + all_s
-        call = Call(request, runtime, principal, parameters, patience, deadline, too_late, facts)
+        call = HttpCall(
+            runtime=runtime,
+            principal=principal,
+            patience=patience,
+            deadline=deadline,
+            late=too_late,
+            facts=facts,
+            request=request,
+            parameters=parameters,
+            is_body_optional=route.is_body_optional,
+        )
         return await route.handler(call)
-
-
-def _names(parameters: Mapping[str, str]) -> dict[str, object]:
-    """Tenant and adapter, where they are names that such a thing can have."""
-    named = {name: parameters[name] for name in ("tenant", "adapter") if name in parameters}
-    return {name: value for name, value in named.items() if is_name(value)}

@@ -4,7 +4,6 @@ import asyncio
 import json
 import math
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from starlette.responses import JSONResponse, Response
 from adapters.errors import InvalidInput, StaleRevision, TooLarge
 from adapters.registry import ExpectedRevision
 from adapters.strict_json import strict_json
-from service.access import Principal
 from service.aside import aside
 from service.bounds import INLINE_BYTES
+from service.call import Call
 from service.errors import ClientLeft, InvalidJson, Problem
 from service.oip.names import parse_version
-from service.patience import Patience, Reason
-from service.runtime import Runtime
 
 Model = TypeVar("Model", bound=BaseModel)
 _WATCH_AFTER_S = 0.05
@@ -33,27 +30,13 @@ _ETAG = re.compile(r'"(\d{1,15})"')
 _MOST_COMPLAINTS = 100  # to list more of them than this costs seconds, and nobody reads them
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request whose key has been checked; `principal` is None on routes that need no key.
-
-    `deadline` is the `perf_counter` time when the answer is given up for being `late`.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCall(Call):
+    """With the request itself and what its path names."""
 
     request: Request
-    runtime: Runtime
-    principal: Principal | None
     parameters: Mapping[str, str]
-    patience: Patience
-    deadline: float
-    late: Reason
-    facts: dict[str, object]  # for the log: nothing that a customer said
-
-    @property
-    def actor(self) -> Principal:
-        """The principal, on routes that need a key."""
-        assert self.principal is not None, "the route table asks for a key on this route"
-        return self.principal
+    is_body_optional: bool
 
     def path(self, name: str) -> str:
         """A path parameter."""
@@ -99,13 +82,13 @@ class Call:
         announced = self.request.headers.get("content-length", "0")
         return int(announced) if announced.isdecimal() else 0
 
-    async def json(self, model: type[Model], or_empty: bool = False) -> Model:
-        """The body as `model`, with its defaults where none need be sent.
+    async def json(self, model: type[Model]) -> Model:
+        """The body as `model`, with its defaults where the route lets it be left out.
 
         Raises InvalidJson, InvalidInput, TooLarge.
         """
         body = await self.body(self.runtime.settings.max_body_bytes)
-        return await parse(body or b"{}" if or_empty else body, model)
+        return await parse(body or b"{}" if self.is_body_optional else body, model)
 
     @contextmanager
     def while_connected(self) -> Iterator[None]:
@@ -150,7 +133,7 @@ class Call:
                 raise ClientLeft("the client left before the end of the body") from None
         if size > limit:
             raise TooLarge(f"the body has more than the {limit} bytes that this route takes")
-        self.patience.extend(self.deadline - time.perf_counter(), self.late)
+        self.is_received()
         return b"".join(parts)
 
 

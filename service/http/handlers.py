@@ -9,12 +9,12 @@ from service import schemas
 from service.answers import count_scores
 from service.aside import aside
 from service.bounds import INLINE_SCORES
-from service.http.call import Call, json_response
+from service.embedding import Embedded
+from service.http.call import HttpCall, json_response
 from service.http.file import FileResponse
-from service.pipeline import Embedded
 
 
-async def create_tenant(call: Call) -> Response:
+async def create_tenant(call: HttpCall) -> Response:
     """Create a tenant."""
     wanted = await call.json(schemas.NewTenant)
     return json_response(
@@ -22,17 +22,17 @@ async def create_tenant(call: Call) -> Response:
     )
 
 
-async def list_tenants(call: Call) -> Response:
+async def list_tenants(call: HttpCall) -> Response:
     """List tenants."""
     return json_response(await call.runtime.control.list_tenants())
 
 
-async def get_feature_cache(call: Call) -> Response:
+async def get_feature_cache(call: HttpCall) -> Response:
     """Show whether features of the tenant's inputs may be kept."""
     return json_response(await call.runtime.control.get_feature_cache(call.path("tenant")))
 
 
-async def set_feature_cache(call: Call) -> Response:
+async def set_feature_cache(call: HttpCall) -> Response:
     """Let features of the tenant's inputs be kept for it alone, for all that share, or not."""
     wanted = await call.json(schemas.FeatureCacheMode)
     return json_response(
@@ -42,12 +42,12 @@ async def set_feature_cache(call: Call) -> Response:
     )
 
 
-async def get_quota(call: Call) -> Response:
+async def get_quota(call: HttpCall) -> Response:
     """Show what the tenant may have and ask at most."""
     return json_response(await call.runtime.control.get_quota(call.path("tenant")))
 
 
-async def set_quota(call: Call) -> Response:
+async def set_quota(call: HttpCall) -> Response:
     """Set what the tenant may have and ask at most; what is not named has no limit."""
     wanted = await call.json(schemas.Quota)
     return json_response(
@@ -55,59 +55,59 @@ async def set_quota(call: Call) -> Response:
     )
 
 
-async def get_usage(call: Call) -> Response:
+async def get_usage(call: HttpCall) -> Response:
     """Show what the tenant has and has used."""
     return json_response(await call.runtime.control.get_usage(call.path("tenant")))
 
 
-async def create_key(call: Call) -> Response:
+async def create_key(call: HttpCall) -> Response:
     """Create a key of a tenant; its text is in this answer alone."""
     wanted = await call.json(schemas.NewKeyRequest)
     key = await call.runtime.control.create_key(call.path("tenant"), wanted, call.actor.key_id)
     return json_response(key, 201)
 
 
-async def rotate_key(call: Call) -> Response:
+async def rotate_key(call: HttpCall) -> Response:
     """Make a key in place of another, which works on for a while."""
-    wanted = await call.json(schemas.KeyRotation, or_empty=True)
+    wanted = await call.json(schemas.KeyRotation)
     key = await call.runtime.control.rotate_key(
         call.path("tenant"), call.path("key"), wanted, call.actor.key_id
     )
     return json_response(key, 201)
 
 
-async def list_keys(call: Call) -> Response:
+async def list_keys(call: HttpCall) -> Response:
     """List a tenant's keys, without their secrets."""
     return json_response(await call.runtime.control.list_keys(call.path("tenant")))
 
 
-async def revoke_key(call: Call) -> Response:
+async def revoke_key(call: HttpCall) -> Response:
     """Revoke a key."""
     await call.runtime.control.revoke_key(call.path("tenant"), call.path("key"), call.actor.key_id)
     return Response(status_code=204)
 
 
-async def list_audit(call: Call) -> Response:
+async def list_audit(call: HttpCall) -> Response:
     """List changes of all tenants, newest first."""
     return json_response(await call.runtime.control.list_audit(None, *_page(call)))
 
 
-async def list_tenant_audit(call: Call) -> Response:
+async def list_tenant_audit(call: HttpCall) -> Response:
     """List changes of a tenant, newest first."""
     return json_response(await call.runtime.control.list_audit(call.path("tenant"), *_page(call)))
 
 
-def _page(call: Call) -> tuple[int, int | None]:
+def _page(call: HttpCall) -> tuple[int, int | None]:
     """How many changes, and before which one."""
     return call.whole("limit", 1000) or 100, call.whole("before", 2**62)
 
 
-async def list_adapters(call: Call) -> Response:
+async def list_adapters(call: HttpCall) -> Response:
     """List a tenant's adapters."""
     return json_response(await call.runtime.control.list_adapters(call.path("tenant")))
 
 
-async def upload_version(call: Call) -> Response:
+async def upload_version(call: HttpCall) -> Response:
     """Upload an adapter file as a new version; the same bytes again are the same version."""
     activate = call.flag("activate")
     content = await call.body(call.runtime.settings.max_upload_bytes)
@@ -117,14 +117,14 @@ async def upload_version(call: Call) -> Response:
     return json_response(published, 201 if published.created else 200)
 
 
-async def list_versions(call: Call) -> Response:
+async def list_versions(call: HttpCall) -> Response:
     """List an adapter's versions."""
     return json_response(
         await call.runtime.control.list_versions(call.path("tenant"), call.path("adapter"))
     )
 
 
-async def get_version(call: Call) -> Response:
+async def get_version(call: HttpCall) -> Response:
     """Show one version with its manifest."""
     return json_response(
         await call.runtime.control.get_version(
@@ -133,7 +133,7 @@ async def get_version(call: Call) -> Response:
     )
 
 
-async def read_file(call: Call) -> Response:
+async def read_file(call: HttpCall) -> Response:
     """Download the file of one version."""
     places = call.runtime.downloads
     if places.locked():
@@ -149,14 +149,14 @@ async def read_file(call: Call) -> Response:
     return FileResponse(digest, content, places.release)
 
 
-async def get_release(call: Call) -> Response:
+async def get_release(call: HttpCall) -> Response:
     """Show which version answers."""
     return _release_response(
         await call.runtime.control.get_release(call.path("tenant"), call.path("adapter"))
     )
 
 
-async def set_release(call: Call) -> Response:
+async def set_release(call: HttpCall) -> Response:
     """Let another version answer; with If-Match, only if nobody changed it in the meantime."""
     wanted = await call.json(schemas.ReleaseRequest)
     return _release_response(
@@ -170,7 +170,7 @@ async def set_release(call: Call) -> Response:
     )
 
 
-async def rollback(call: Call) -> Response:
+async def rollback(call: HttpCall) -> Response:
     """Let the version before answer again; once more, the one before that."""
     return _release_response(
         await call.runtime.control.rollback(
@@ -182,50 +182,42 @@ async def rollback(call: Call) -> Response:
     )
 
 
-async def predict(call: Call) -> Response:
+async def predict(call: HttpCall) -> Response:
     """Answer texts with one of a tenant's adapters."""
     pipeline, tenant, adapter = call.runtime.pipeline, call.path("tenant"), call.path("adapter")
     body_bytes = call.announced_bytes  # before any work is done for what cannot wait
     pipeline.check_room(tenant, adapter, body_bytes)
     wanted = await call.json(schemas.PredictRequest)
     with call.while_connected():  # rows of a caller who left are not computed
-        answer = await pipeline.predict(
-            call.actor, tenant, adapter, wanted, call.deadline, body_bytes
-        )
-        call.facts["version"] = answer.adapter.version
+        answer = await pipeline.predict(call.ask(body_bytes), tenant, adapter, wanted)
         return await aside(_is_large(answer), json_response, answer)
 
 
-async def predict_for_bentoml(call: Call) -> Response:
+async def predict_for_bentoml(call: HttpCall) -> Response:
     """Answer texts with a tenant's adapter, asked as BentoML's clients ask."""
     wanted = await call.json(schemas.BentoPredictRequest)
     with call.while_connected():
         answer = await call.runtime.pipeline.predict(
-            call.actor, wanted.tenant, wanted.adapter, wanted, call.deadline
+            call.ask(), wanted.tenant, wanted.adapter, wanted
         )
-        asked = {"tenant": wanted.tenant, "adapter": wanted.adapter}
-        call.facts.update(asked, version=answer.adapter.version)
+        call.facts.update(tenant=wanted.tenant, adapter=wanted.adapter)
         return await aside(_is_large(answer), json_response, answer)
 
 
-async def predict_all(call: Call) -> Response:
+async def predict_all(call: HttpCall) -> Response:
     """Answer texts with several of a tenant's adapters; the backbone reads each text once."""
     wanted = await call.json(schemas.FanOutRequest)
     with call.while_connected():
-        answer = await call.runtime.pipeline.predict_all(
-            call.actor, call.path("tenant"), wanted, call.deadline
-        )
+        answer = await call.runtime.pipeline.predict_all(call.ask(), call.path("tenant"), wanted)
         is_large = any(map(_is_large, answer.results))
         return await aside(is_large, json_response, answer)
 
 
-async def embeddings(call: Call) -> Response:
+async def embeddings(call: HttpCall) -> Response:
     """Embed texts with a backbone, in OpenAI's shape."""
     wanted = await call.json(schemas.EmbeddingsRequest)
     with call.while_connected():
-        found = await call.runtime.pipeline.embed(
-            call.actor, wanted.model, wanted.texts, call.deadline
-        )
+        found = await call.runtime.embedder.embed(call.ask(), wanted.model, wanted.texts)
         return await aside(found.vectors.size > INLINE_SCORES, _embeddings, wanted, found)
 
 
@@ -248,13 +240,14 @@ def _is_large(answer: schemas.PredictResponse) -> bool:
     return sum(map(count_scores, answer.predictions)) > INLINE_SCORES
 
 
-async def list_backbones(call: Call) -> Response:
+async def list_backbones(call: HttpCall) -> Response:
     """List the backbones that are served; an adapter's manifest names its backbone by digest."""
     return json_response(call.runtime.control.list_backbones())
 
 
-async def metrics(call: Call) -> Response:
-    """Metrics in Prometheus' text format."""
+async def metrics(call: HttpCall) -> Response:
+    """Metrics in Prometheus' text format; with a key where HEADSTOCK_METRICS_KEY is set."""
+    call.runtime.keyring.check_scraper(call.request.headers.get("authorization"))
     return Response(
         call.runtime.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
     )

@@ -11,7 +11,7 @@ from adapters.errors import InvalidInput, Overloaded
 from service.aside import aside
 from service.bounds import INLINE_SCORES
 from service.errors import Problem
-from service.http.call import Call, error_response, json_response, parse
+from service.http.call import HttpCall, error_response, json_response, parse
 from service.oip.inference import Inference, Inferred, infer
 from service.oip.models import server_metadata
 from service.oip.names import ModelName
@@ -31,43 +31,43 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 _BINARY = "application/octet-stream"
 
 
-async def server_live(_: Call) -> Response:
+async def server_live(_: HttpCall) -> Response:
     """Tell that the process answers."""
     return json_response(ServerLive(live=True))
 
 
-async def server_ready(call: Call) -> Response:
+async def server_ready(call: HttpCall) -> Response:
     """Tell whether models can be asked."""
     if call.runtime.life.is_leaving:
         raise Overloaded("the server is stopping")
     return json_response(ServerReady(ready=True))
 
 
-async def server_details(_: Call) -> Response:
+async def server_details(_: HttpCall) -> Response:
     """Show the server's name, version and extensions of the protocol."""
     return json_response(server_metadata())
 
 
-async def model_index(call: Call) -> Response:
+async def model_index(call: HttpCall) -> Response:
     """List the models of the key's tenant; an admin's key has those of all."""
-    wanted = await call.json(IndexRequest, or_empty=True)
-    return json_response(call.runtime.pipeline.index(call.actor.tenant, wanted.ready))
+    wanted = await call.json(IndexRequest)
+    return json_response(call.runtime.router.index(call.actor.tenant, wanted.ready))
 
 
-async def model_details(call: Call) -> Response:
+async def model_details(call: HttpCall) -> Response:
     """Show a model's versions, inputs and outputs."""
     model = _model(call)
     return json_response(await call.runtime.control.describe_model(model, _version(call)))
 
 
-async def model_ready(call: Call) -> Response:
+async def model_ready(call: HttpCall) -> Response:
     """Tell whether a model can be asked."""
     model = _model(call)
-    await call.runtime.pipeline.check_model(model.tenant, model.adapter, _version(call))
+    await call.runtime.router.check(model.tenant, model.adapter, _version(call))
     return json_response(ModelReady(name=str(model), ready=True))
 
 
-async def model_infer(call: Call) -> Response:
+async def model_infer(call: HttpCall) -> Response:
     """Answer texts with a model."""
     model, version = _model(call), _version(call)
     pipeline, body_bytes = call.runtime.pipeline, call.announced_bytes
@@ -77,8 +77,7 @@ async def model_infer(call: Call) -> Response:
         _texts(document.inputs[0], binary), tuple(each.name for each in document.outputs)
     )
     with call.while_connected():
-        found = await infer(pipeline, call.actor, model, version, request, call.deadline)
-        call.facts["version"] = found.version
+        found = await infer(pipeline, call.ask(), model, version, request)
         is_much = sum(prod(each.shape) for each in found.outputs) > INLINE_SCORES
         return await aside(is_much, _answer, document, model, found)
 
@@ -88,15 +87,15 @@ def oip_error(problem: Problem) -> Response:
     return error_response(problem, {"error": problem.detail})
 
 
-def _model(call: Call) -> ModelName:
+def _model(call: HttpCall) -> ModelName:
     return ModelName(call.path("tenant"), call.path("adapter"))
 
 
-def _version(call: Call) -> int | None:
+def _version(call: HttpCall) -> int | None:
     return call.number("version") if "version" in call.parameters else None
 
 
-async def _read(call: Call) -> tuple[InferRequest, bytes]:
+async def _read(call: HttpCall) -> tuple[InferRequest, bytes]:
     """The JSON, and what comes after it."""
     body = await call.body(call.runtime.settings.max_body_bytes)
     header = call.request.headers.get(HEADER_LENGTH)

@@ -112,11 +112,13 @@ def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
     if route.scope is not None:
         operation["security"] = [{"key": []}]
         operation["description"] = _access(route.scope)
+    elif 401 in route.fails:  # a key is asked for where the server is set so
+        operation["security"] = [{}, {"key": []}]
     if isinstance(route.body, type):
         content = {"application/json": {"schema": refs[route.body]}}
         if route.has_binary:
             content["application/octet-stream"] = {"schema": _BINARY}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": not route.is_body_optional, "content": content}
     elif route.body is not None:
         content = {"application/octet-stream": {"schema": _BINARY}}
         operation["requestBody"] = {"required": True, "content": content}

@@ -10,10 +10,10 @@ from starlette.responses import Response
 from service import schemas
 from service.access import Need
 from service.http import handlers, oip
-from service.http.call import Call
+from service.http.call import HttpCall
 from service.oip import schemas as schemas_oip
 
-Handler = Callable[[Call], Awaitable[Response]]
+Handler = Callable[[HttpCall], Awaitable[Response]]
 BENTOML_PREDICT = "/predict"  # where BentoML's clients find the method `predict`
 FILE: Literal["file"] = "file"  # a raw body: the bytes of an adapter file
 # How errors are said: by RFC 9457, or as a protocol's clients look for them.
@@ -35,6 +35,7 @@ class Route:
     fails: tuple[int, ...] = field(default=())
     errors: Errors = "problem"
     has_binary: bool = False  # tensors may follow the JSON of requests and answers
+    is_body_optional: bool = False  # with none, what it would say has its defaults
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -61,6 +62,7 @@ def _oip(
     body: type[BaseModel] | None = None,
     fails: tuple[int, ...] = (),
     has_binary: bool = False,
+    is_body_optional: bool = False,
 ) -> Route:
     """A route of the Open Inference Protocol."""
     answers: dict[int, type[BaseModel] | Literal["file", "text"] | None] = {200: answer}
@@ -74,6 +76,7 @@ def _oip(
         fails=fails,
         errors="oip",
         has_binary=has_binary,
+        is_body_optional=is_body_optional,
     )
 
 
@@ -135,6 +138,7 @@ ROUTES: tuple[Route, ...] = (
         {201: schemas.NewKey},
         body=schemas.KeyRotation,
         fails=(409,),
+        is_body_optional=True,
     ),
     Route("DELETE", f"{_TENANT}/keys/{{key}}", handlers.revoke_key, "admin", {204: None}),
     Route(
@@ -223,7 +227,7 @@ ROUTES: tuple[Route, ...] = (
         errors="openai",
     ),
     Route("GET", "/v1/backbones", handlers.list_backbones, "any", {200: schemas.BackboneList}),
-    Route("GET", "/metrics", handlers.metrics, None, {200: "text"}),
+    Route("GET", "/metrics", handlers.metrics, None, {200: "text"}, fails=(401,)),
     _oip("GET", "", oip.server_details, "any", schemas_oip.ServerMetadata),
     _oip("GET", "/health/live", oip.server_live, None, schemas_oip.ServerLive),
     _oip("GET", "/health/ready", oip.server_ready, None, schemas_oip.ServerReady),
@@ -234,6 +238,7 @@ ROUTES: tuple[Route, ...] = (
         "any",
         schemas_oip.ModelIndex,
         schemas_oip.IndexRequest,
+        is_body_optional=True,
     ),
     *(
         route

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from adapters.answers import Classified, Estimated, MultiLabelled, Ranked
 from adapters.errors import InvalidInput
 from adapters.manifest import MAX_LABELS, TaskName
-from service.access import Principal
 from service.answers import to_prediction
 from service.aside import aside
+from service.ask import Ask
 from service.bounds import INLINE_SCORES
 from service.oip.names import ModelName
 from service.oip.tensors import Tensor
@@ -40,11 +40,10 @@ class Inferred:
 
 async def infer(
     pipeline: Pipeline,
-    principal: Principal,
+    ask: Ask,
     model: ModelName,
     version: int | None,
     request: Inference,
-    deadline: float | None,
 ) -> Inferred:
     """Answer texts with a tenant's adapter.
 
@@ -56,13 +55,12 @@ async def infer(
     # of each label is a sort more for a row.
     needs_all = not request.outputs or "scores" in request.outputs
     answered = await pipeline.infer(
-        principal,
+        ask,
         model.tenant,
         model.adapter,
         version,
         request.texts,
         MAX_LABELS if needs_all else 1,
-        deadline,
     )
     manifest = answered.version.manifest
     known = OUTPUTS[manifest.task]

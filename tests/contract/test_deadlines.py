@@ -139,8 +139,8 @@ async def test_predictions_and_loads_wait_for_no_writer(
 ) -> None:
     path = "/v1/tenants/acme/adapters/second"
     await server.publish(server.file(7), path=path)
-    for digest in list(server.runtime.pipeline._residents._adapters):
-        server.runtime.pipeline._residents.drop(digest)
+    for digest in list(server.runtime.router._residents._adapters):
+        server.runtime.router._residents.drop(digest)
     monkeypatch.setattr(server.runtime.registry, "create_tenant", holding(held))
     writes = [
         asyncio.create_task(server.call("POST", "/v1/tenants", json={"name": f"t{n}"}))

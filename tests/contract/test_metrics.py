@@ -1,7 +1,10 @@
 import random
 import string
+from pathlib import Path
 
-from tests.contract.support import PREDICT, Server
+from pydantic import SecretStr
+
+from tests.contract.support import ADMIN, PREDICT, Server, Template, serving
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 SHAPES = [
@@ -30,6 +33,17 @@ async def ask_at_random(server: Server, seed: int) -> None:
         key = chooser.choice([None, "wrong", server.keys["acme"]])
         method = chooser.choice([*METHODS, words[0].upper()])
         await server.call(method, chooser.choice(SHAPES).format(*words), key)
+
+
+async def test_metrics_may_ask_for_a_key_of_their_own(tmp_path: Path, template: Template) -> None:
+    own = "what-prometheus-sends-0123456789-abc"
+    async with serving(tmp_path, template, metrics_key=SecretStr(own)) as server:
+        for wrong in (None, own[:-1], server.keys["acme"]):
+            await server.problem(401, "GET", "/metrics", wrong)
+            assert (await server.call("HEAD", "/metrics", wrong)).status_code == 401
+        for right in (own, ADMIN):
+            assert "headstock_requests_total" in (await server.call("GET", "/metrics", right)).text
+        await server.problem(401, "GET", "/v1/tenants", own)  # it opens nothing else
 
 
 async def test_no_request_makes_a_series_of_its_own(server: Server) -> None:

@@ -15,6 +15,7 @@ from adapters.errors import MissingScope, NotFound
 from adapters.heads import HeadFailed
 from adapters.manifest import Calibration, Manifest
 from service.access import Principal
+from service.ask import Ask
 from service.schemas import PredictRequest, PredictResponse
 from tests.contract.support import ACME, ADMIN, INTENTS, PREDICT, Server, Template, serving
 
@@ -256,10 +257,11 @@ async def test_the_pipeline_asks_for_itself_who_may(server: Server) -> None:
     request = PredictRequest(inputs=["x"])
     predict = server.runtime.pipeline.predict
     other = Principal("key", "other", frozenset({"predict", "publish"}))
+    publisher = Principal("key", "acme", frozenset({"publish"}))
     with pytest.raises(NotFound):
-        await predict(other, "acme", "intents", request)
+        await predict(Ask(other), "acme", "intents", request)
     with pytest.raises(MissingScope):
-        await predict(Principal("key", "acme", frozenset({"publish"})), "acme", "intents", request)
+        await predict(Ask(publisher), "acme", "intents", request)
 
 
 async def test_a_backbone_that_is_not_served_here_is_named(server: Server) -> None:

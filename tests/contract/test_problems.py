@@ -190,3 +190,15 @@ async def test_a_client_that_leaves_amid_its_body_is_no_failure_of_the_server(
     assert server.metric("requests_total", status="500", **route) == 0
     assert server.metric("requests_total", status="499", **route) == 1
     assert "failed inside the server" not in caplog.text
+
+
+WITH_JSON = [route for route in ROUTES if isinstance(route.body, type)]
+
+
+@pytest.mark.parametrize("route", WITH_JSON, ids=shown)
+async def test_a_body_is_left_out_where_the_description_allows_it(
+    server: Server, route: Route
+) -> None:
+    described = server.document["paths"][route.path][route.method.lower()]["requestBody"]
+    response = await server.call(route.method, path(route))
+    assert (response.status_code == 400) == described["required"]

@@ -165,7 +165,10 @@ def test_what_is_asked_is_told_to_no_log(served: tuple[Server, Tenant]) -> None:
     for event in (first, call):
         assert (event["tenant"], event["adapter"], event["version"]) == ("acme", "intents", 1)
         assert event["key"] == tenant.key_id
-        assert event["ms"] > 0
+        assert event["rows"] == 1
+        assert event["tokens"] > 1
+        assert 0 < event["queue_ms"] < event["ms"]
+        assert 0 < event["compute_ms"] < event["ms"]
 
 
 def test_reflection_finds_every_service(served: tuple[Server, Tenant]) -> None:

@@ -22,7 +22,9 @@ async def test_known_rows_are_answered_from_the_cache(mode: CacheMode) -> None:
     async with running(backbone, cache_bytes=10**6) as engine:
         texts = rows(engine, "x", "xx")
         ran = await engine.answer(texts, Job("acme", (first,), cache_mode=lambda: mode))
-        known = await engine.answer(texts, Job("acme", (first,), cache_mode=lambda: mode))
+        again = Job("acme", (first,), cache_mode=lambda: mode)
+        known = await engine.answer(texts, again)
+        assert (again.times.queue_s, again.times.compute_s > 0) == (0, True)
         other_head = await engine.answer(texts, Job("acme", (second,), cache_mode=lambda: mode))
         assert sum(backbone.batches) == 2
         partly = await engine.answer(

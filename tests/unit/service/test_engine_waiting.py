@@ -55,6 +55,36 @@ async def test_rows_go_in_the_order_in_which_they_came() -> None:
     assert gate.runs == [[1], [4], [2], [5], [3]]
 
 
+async def test_a_request_knows_how_long_it_waited_and_was_computed() -> None:
+    gate = Gate()
+    adapter = make_adapter()
+    async with running(FakeBackbone(before_run=gate), batch_tokens=1) as engine:
+        first = ask(engine, adapter, "x")
+        await gate.entered()
+        job = Job("acme", (adapter,))
+        asked = asyncio.create_task(engine.answer(rows(engine, "x"), job))
+        await asyncio.sleep(0.1)
+        gate.open()
+        await asyncio.gather(first, asked)
+        assert job.times.queue_s > 0.09
+        assert 0 < job.times.compute_s < job.times.queue_s
+
+
+async def test_the_wait_of_a_request_that_was_given_up_is_known() -> None:
+    gate = Gate()
+    adapter = make_adapter()
+    async with running(FakeBackbone(before_run=gate), batch_tokens=1) as engine:
+        first = ask(engine, adapter, "x")
+        await gate.entered()
+        job = Job("acme", (adapter,))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(engine.answer(rows(engine, "x"), job), 0.1)
+        gate.open()
+        await first
+        assert job.times.queue_s > 0.09
+        assert job.times.compute_s == 0
+
+
 async def test_a_caller_may_leave_while_its_rows_are_computed() -> None:
     gate = Gate()
     adapter = make_adapter()

@@ -15,6 +15,7 @@ GOOD: dict[str, tuple[str, object]] = {
     "home": ("/srv/headstock", Path("/srv/headstock")),
     "database_url": ("sqlite:////srv/r.sqlite", "sqlite:////srv/r.sqlite"),
     "admin_key": (KEY, SecretStr(KEY)),
+    "metrics_key": (KEY, SecretStr(KEY)),
     "backbones": (" minilm, other ,", ("minilm", "other")),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("9000", 9000),
@@ -40,6 +41,7 @@ GOOD: dict[str, tuple[str, object]] = {
 }
 BAD: dict[str, list[str]] = {
     "admin_key": ["", "short", KEY[:-1], KEY[:-1] + "é", KEY + "\n", " " + KEY],
+    "metrics_key": ["", "short", " " + KEY],
     "port": ["0", "65536", "http", ""],
     "grpc_port": ["-1", "65536", "grpc", ""],
     "max_connections": ["0", "many"],

@@ -1,0 +1,19 @@
+"""What asks the pipeline, whatever transport it came by."""
+
+from dataclasses import dataclass, field
+
+from service.access import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Who asks, and until when: `deadline` is a `perf_counter` time.
+
+    `body_bytes` is how long the request was as it came, for guesses at the next ones; 0 where that
+    is not known. `facts` go into the request's line in the log: nothing that a customer said.
+    """
+
+    principal: Principal
+    deadline: float | None = None
+    body_bytes: int = 0
+    facts: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,45 @@
+"""What a request is to the handlers of every transport."""
+
+import time
+from dataclasses import dataclass
+
+from adapters.names import is_name
+from service.access import Principal
+from service.ask import Ask
+from service.patience import Patience, Reason
+from service.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request whose key has been checked; `principal` is None where none is asked for.
+
+    `deadline` is the `perf_counter` time when the answer is given up for being `late`.
+    """
+
+    runtime: Runtime
+    principal: Principal | None
+    patience: Patience
+    deadline: float
+    late: Reason
+    facts: dict[str, object]  # for the log: nothing that a customer said
+
+    @property
+    def actor(self) -> Principal:
+        """The principal, where a key is asked for."""
+        assert self.principal is not None, "the tables say where a key is asked for"
+        return self.principal
+
+    def ask(self, body_bytes: int = 0) -> Ask:
+        """The same, as the pipeline takes it."""
+        return Ask(self.actor, self.deadline, body_bytes, self.facts)
+
+    def is_received(self) -> None:
+        """The whole request is there: what is waited for from now on is its answer."""
+        self.patience.extend(self.deadline - time.perf_counter(), self.late)
+
+
+def loggable(tenant: str | None, adapter: str | None) -> dict[str, object]:
+    """A tenant and an adapter for the log, where they are names that such things can have."""
+    named = {"tenant": tenant, "adapter": adapter}
+    return {what: name for what, name in named.items() if name and is_name(name)}
