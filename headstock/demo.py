@@ -22,8 +22,6 @@ import typer
 from adapters.errors import HeadstockError
 from headstock.commands.common import AsJson, feature_cache, progress_bars, settings
 from headstock.output import note, show_json, show_table, stderr
-from headstock.process import free_port, running_server
-from service.ports import check_ports
 
 if TYPE_CHECKING:
     from adapters.manifest import Manifest
@@ -59,6 +57,8 @@ def demo(
 ) -> None:
     """Show the whole way, or keep a server with the sample tenants up."""
     if serve:
+        from service.ports import check_ports
+
         check_ports(settings())  # now, not after the training
     ensure_backbone()
     samples = train_samples()
@@ -120,6 +120,8 @@ def train_samples() -> dict[str, Sample]:
 
 def run_demo(samples: Mapping[str, Sample], json: bool) -> None:
     """Upload, ask, swap under load; raises DemoFailed where a request fails."""
+    from headstock.process import free_port
+
     folder = settings().home / "demo"
     shutil.rmtree(folder / "registry", ignore_errors=True)  # each run starts from nothing
     database = f"sqlite:///{(folder / 'registry' / 'registry.sqlite').absolute()}"
@@ -191,6 +193,7 @@ def set_up(client: "Client", samples: Mapping[str, Sample]) -> None:
 def _server(port: int, database: str | None) -> Iterator["Client"]:
     """A server of the sample backbone and a client with its admin key."""
     from headstock.client import Client
+    from headstock.process import running_server
 
     key = os.environ.setdefault("HEADSTOCK_ADMIN_KEY", f"hs-demo-{secrets.token_urlsafe(32)}")
     variables = {"HEADSTOCK_BACKBONES": BACKBONE, "HEADSTOCK_ADMIN_KEY": key}

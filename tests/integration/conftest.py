@@ -1,8 +1,11 @@
-"""What the tests of the real parts share: each encoder is exported once in a run of the tests."""
+"""What the tests of the real parts share: each encoder is exported once in a run of the tests,
+and the default backbone that the demo has made is there for others.
+"""
 
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -11,12 +14,24 @@ import pytest
 from training.backbones import export
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The exporter itself, asked once for the same weights: tracing takes it 4 s a layer."""
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the whole run, of all processes that run tests side by side."""
     base = tmp_path_factory.getbasetemp()
-    # Processes that run tests side by side have folders of their own in one.
-    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    # These have folders of their own in one.
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def demo_backbones(shared: Path) -> Path:
+    """Where the demo's backbones folder is kept when it has been made; nothing is there before."""
+    return shared / "demo-backbones"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _exported_once(shared: Path) -> Iterator[None]:
+    """The exporter itself, asked once for the same weights: tracing takes it 4 s a layer."""
+    kept = shared / "exports"
     kept.mkdir(exist_ok=True)
     export_tokens = export.export_tokens
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import openai
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -209,6 +208,8 @@ def test_bentomls_own_client(served: tuple[Server, Tenant], tmp_path: Path) -> N
 
 
 def test_openai(served: tuple[Server, Tenant]) -> None:
+    import openai  # a second and a half, and every process that runs tests imports this file
+
     server, tenant = served
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=tenant.key) as client:
         found = client.embeddings.create(model="tiny", input=TEXTS)

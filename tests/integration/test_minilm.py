@@ -24,7 +24,11 @@ def model_folder() -> Path:
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])
-def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+def backbone(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, demo_backbones: Path
+) -> Backbone:
+    if request.param == "fp32" and demo_backbones.exists():
+        return load_backbone(demo_backbones / "minilm")
     found = sources.resolve(sources.DEFAULT_ID, None)
     root = tmp_path_factory.mktemp("backbones")
     build = Build(request.param)

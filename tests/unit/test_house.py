@@ -97,6 +97,20 @@ def test_what_serves_runs_without_the_training_installation() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_commands_that_talk_to_a_server_start_without_what_computes() -> None:
+    heavy = ["numpy", "onnxruntime", "sqlalchemy", "bentoml", "grpc", "polars", "torch"]
+    code = (
+        "import sys\n"
+        "import headstock.cli, headstock.client\n"
+        f"found = [name for name in {heavy!r} if name in sys.modules]\n"
+        "assert not found, found\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_packed_service_starts_from_what_is_packed(tmp_path: Path) -> None:
     """A Bento holds copied files and no metadata of an installed package."""
     packed = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["include"]

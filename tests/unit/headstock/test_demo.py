@@ -38,7 +38,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "train_samples", lambda: samples)
     monkeypatch.setattr(module, "set_up", lambda *_: None)
     monkeypatch.setattr(module, "_server", fake_server)
-    monkeypatch.setattr(module, "check_ports", lambda *_: None)
+    monkeypatch.setattr("service.ports.check_ports", lambda *_: None)
 
 
 def test_answers_and_tally_are_one_document(
@@ -81,7 +81,7 @@ def test_a_server_says_where_it_is(
 def test_a_port_that_cannot_be_had_is_said_before_the_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "check_ports", check_ports)
+    monkeypatch.setattr("service.ports.check_ports", check_ports)
     monkeypatch.setenv("HEADSTOCK_HOST", "192.0.2.1")
     monkeypatch.setattr(module, "ensure_backbone", lambda: pytest.fail("worked"))
     with pytest.raises(InvalidInput, match=r"cannot listen on 192\.0\.2\.1:8000"):
