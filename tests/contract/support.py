@@ -7,10 +7,12 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from pydantic import BaseModel, SecretStr
 from starlette.types import Scope
 
@@ -18,6 +20,7 @@ from adapters.adapter import read_adapter
 from adapters.registry import Registry
 from backbone import Backbone
 from service import schemas
+from service.engine import tune
 from service.http import HttpApp
 from service.http.routes import ROUTES
 from service.oip import schemas as oip_schemas
@@ -170,7 +173,10 @@ async def serving(home: Path, template: Template, **settings: Any) -> AsyncItera
         "threads": 1,
         **settings,
     }
-    runtime = await Runtime.start(Settings(**given))
+    with pytest.MonkeyPatch.context() as patch:
+        # Hundreds of servers: for each a shorter look at the backbone's speed.
+        patch.setattr("service.runtime.tune", partial(tune, seconds=0.01))
+        runtime = await Runtime.start(Settings(**given))
     app = HttpApp()
     app.runtime = runtime
     transport = httpx.ASGITransport(app)
