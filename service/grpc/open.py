@@ -1,6 +1,7 @@
 """What asks for no key: health and reflection. Their streams have no end, so few are let in."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,35 +23,52 @@ class Room:
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self._inside: set[asyncio.Task[Any]] = set()
-        self._is_closed = False
+        self._hosts: dict[asyncio.Task[Any], str] = {}  # of those inside, the oldest first
+        self._reasons: dict[asyncio.Task[Any], str] = {}  # of those that must go
 
     @asynccontextmanager
     async def place(self, context: _Context) -> AsyncIterator[None]:
-        """Hold a place; the call ends with a status where there is none, or when all must go."""
-        if len(self._inside) >= self._most:
+        """Hold a place; the call ends with a status where there is none, or when it must go."""
+        host = (context.peer() or "").rpartition(":")[0]
+        if len(self._hosts) >= self._most and not self._make_room(host):
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"{self._most} streams that need no key are open; end one, or try again later",
             )
         task = asyncio.current_task()
         assert task is not None, "gRPC runs every call in a task"
-        self._inside.add(task)
+        self._hosts[task] = host
         try:
             yield
         except asyncio.CancelledError:
-            if not self._is_closed:
+            reason = self._reasons.get(task)
+            if reason is None:
                 raise
             task.uncancel()
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
         finally:
-            self._inside.discard(task)
+            self._hosts.pop(task, None)
+            self._reasons.pop(task, None)
 
     def close(self) -> None:
         """Send all away: a server waits for its streams to end before it stops."""
-        self._is_closed = True
-        for task in self._inside:
-            task.cancel()
+        for task in list(self._hosts):
+            self._send_away(task, "the server is stopping")
+
+    def _make_room(self, host: str) -> bool:
+        """Whether there is a place now: taken from the host that has most, if that evens it out."""
+        held = Counter(self._hosts.values())
+        fullest, most = held.most_common(1)[0]
+        if held[host] + 1 >= most:
+            return False
+        oldest = next(task for task, its_host in self._hosts.items() if its_host == fullest)
+        self._send_away(oldest, "another host has none of the places that this one has most of")
+        return True
+
+    def _send_away(self, task: asyncio.Task[Any], reason: str) -> None:
+        self._hosts.pop(task, None)
+        self._reasons[task] = reason
+        task.cancel()
 
 
 class OpenHealth:

@@ -1,9 +1,12 @@
 """TLS on both ports, and what is said where its files are no use."""
 
+import contextlib
 import os
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +89,18 @@ def test_both_ports_speak_tls_and_nothing_else(
     assert subprocess.run(ready, env={**os.environ, **home}, check=False).returncode == 0
     assert server.terminate() == 0
     assert subprocess.run(ready, env={**os.environ, **home}, check=False).returncode == 1
+
+
+def test_handshakes_that_do_not_come_are_given_up(served: tuple[Server, str]) -> None:
+    server, _ = served
+    ports, started = (server.port, server.grpc_port), time.monotonic()
+    with contextlib.ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for port in ports
+        ]
+        for each in silent:
+            assert each.recv(1) == b""
+        assert 5 < time.monotonic() - started < 15
 
 
 def settings(certificate: Path | None, key: Path | None) -> Settings:
