@@ -45,6 +45,10 @@ def train_many(
 
     Raises InvalidManifest, TrainingError, RequestFailed.
     """
+    if ray is None:
+        from training.fleet.forking import begin_imports
+
+        begin_imports()
     from backbone import list_backbones
     from training.fleet.ledger import open_ledger
     from training.fleet.manifest import read_manifest

@@ -67,8 +67,8 @@ def file_of(home: Path, number: int) -> Path:
 
 def workers(process: "subprocess.Popen[str]") -> Iterator[psutil.Process]:
     for child in psutil.Process(process.pid).children():
-        if "spawn_main" in " ".join(child.cmdline()):
-            yield child
+        if "multiprocessing.forkserver" in " ".join(child.cmdline()):
+            yield from child.children()
 
 
 def wait_for_records(home: Path, count: int) -> None:

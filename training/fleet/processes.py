@@ -11,22 +11,19 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from threading import Thread
 
-from threadpoolctl import threadpool_limits
-
 from training.cores import use_cores
+from training.fleet.forking import forking
 from training.fleet.work import Outcome, Work, perform
 
 _STOP_S = 5.0
-# Read when these libraries are loaded, some of them long after the process has started.
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    process: SpawnProcess
+    process: ForkServerProcess
     connection: Connection
 
     def stop(self) -> None:
@@ -83,7 +80,7 @@ def _run(
 
 
 def _start() -> _Worker:
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
+    context = forking()
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     process.start()
@@ -91,7 +88,7 @@ def _start() -> _Worker:
     return _Worker(process, ours)
 
 
-def _how(process: SpawnProcess) -> str:
+def _how(process: ForkServerProcess) -> str:
     code = process.exitcode or 0
     return f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
 
@@ -99,8 +96,6 @@ def _how(process: SpawnProcess) -> str:
 def _serve(connection: Connection) -> None:
     """A worker process: jobs in, outcomes out, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to handle
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    threadpool_limits(limits=1)  # of what is loaded already
     use_cores(1)  # the others have jobs of their own
     Thread(target=_end_with_parent, daemon=True).start()
     while True:
