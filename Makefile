@@ -9,8 +9,6 @@ BIN := .venv/bin
 # Tests of times too short to share the cores with others: after them, one by one.
 ALONE := $(addprefix tests/attacks/test_,registry_kill.py server_bodies.py server_requests.py) \
 	$(addprefix tests/integration/test_,load.py replicas.py)
-# The longest file, whose backbone others use; before all others.
-FIRST := tests/integration/test_readme.py
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Where it is set, each of the hundreds of processes that tests start compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -41,7 +39,7 @@ serve: setup ## Keep a server up with the sample tenants
 
 test: check ## Lint, types and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder \
-		$(addprefix --ignore=,$(ALONE)) $(FIRST) tests
+		$(addprefix --ignore=,$(ALONE))
 	@$(BIN)/pytest $(ALONE)
 
 check: setup ## Lint and types alone

@@ -10,7 +10,8 @@ from adapters.names import check_name
 from adapters.registry import Scope, parse_key, same_digest, secret_digest
 from service.directory import Directory
 
-Need = Scope | Literal["any"]  # of a route; "any": a key, with whatever scope
+# Of a route. "any": a key, with whatever scope. "metrics": its own or an admin's, where one is set.
+Need = Scope | Literal["any", "metrics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +53,16 @@ class Keyring:
             raise Unauthenticated("the key is not valid: unknown, mistyped, expired or revoked")
         return principal
 
-    def check_scraper(self, authorization: str | None) -> None:
-        """Let all read metrics, or those with the key for it and admins. Raises Unauthenticated."""
-        expected = self._metrics_digest
-        if expected is None:
-            return
-        text = _bearer(authorization)
-        if same_digest(secret_digest(text), expected):
-            return
-        principal = self._principal(text)
-        if principal is None or not principal.is_admin:
-            raise Unauthenticated("metrics need the key of HEADSTOCK_METRICS_KEY, or an admin's")
+    def authenticate_scraper(self, authorization: str | None) -> Principal | None:
+        """Who reads metrics; None where all may. Raises Unauthenticated, MissingScope."""
+        if self._metrics_digest is None:
+            return None
+        if same_digest(secret_digest(_bearer(authorization)), self._metrics_digest):
+            return Principal("metrics", None, frozenset({"metrics"}))
+        principal = self.authenticate(authorization)
+        if not principal.is_admin:
+            raise MissingScope("metrics need the key of HEADSTOCK_METRICS_KEY, or an admin's")
+        return principal
 
     def _principal(self, text: str) -> Principal | None:
         admin = self._admin_digest

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from adapters.names import is_name
 from service.access import Principal
 
 
@@ -17,3 +18,9 @@ class Ask:
     deadline: float | None = None
     body_bytes: int = 0
     facts: dict[str, object] = field(default_factory=dict)
+
+
+def loggable(tenant: str | None, adapter: str | None) -> dict[str, object]:
+    """A tenant and an adapter for the log, where they are names that such things can have."""
+    named = {"tenant": tenant, "adapter": adapter}
+    return {what: name for what, name in named.items() if name and is_name(name)}

@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass
 
-from adapters.names import is_name
 from service.access import Principal
 from service.ask import Ask
 from service.patience import Patience, Reason
@@ -37,9 +36,3 @@ class Call:
     def is_received(self) -> None:
         """The whole request is there: what is waited for from now on is its answer."""
         self.patience.extend(self.deadline - time.perf_counter(), self.late)
-
-
-def loggable(tenant: str | None, adapter: str | None) -> dict[str, object]:
-    """A tenant and an adapter for the log, where they are names that such things can have."""
-    named = {"tenant": tenant, "adapter": adapter}
-    return {what: name for what, name in named.items() if name and is_name(name)}

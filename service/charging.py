@@ -2,49 +2,59 @@
 
 from collections.abc import Sequence
 
+from adapters.errors import Overloaded
 from backbone import BackboneError, TextRow
-from service.ask import Ask
 from service.engine import Engine, Job
-from service.engine.job import Answers
+from service.engine.job import Answers, Times
 from service.errors import AdapterUnavailable
 from service.rates import Rates
 from service.usage import Usage
 
 
 class Charging:
-    """Has engines answer on a tenant's account."""
+    """The accounts of all tenants."""
 
     def __init__(self, rates: Rates, usage: Usage) -> None:
         self._rates = rates
         self._usage = usage
 
     def take_request(self, tenant: str) -> None:
-        """Count a request before any work is done for it. Raises RateLimited."""
+        """Of the quota, before any work is done for it. Raises RateLimited."""
         self._rates.take_request(tenant)
 
-    def add_request(self, tenant: str) -> None:
-        """A request was answered."""
-        self._usage.add(tenant, requests=1)
+    def take_tokens(self, tenant: str, tokens: int) -> None:
+        """Of the quota, before they are computed. Raises RateLimited."""
+        self._rates.take_tokens(tenant, tokens)
 
-    async def answer(
-        self, ask: Ask, engine: Engine, rows: Sequence[TextRow], jobs: Sequence[Job]
+    async def compute(
+        self, engine: Engine, rows: Sequence[TextRow], jobs: Sequence[Job], times: Times
     ) -> list[list[Answers]]:
-        """For each job of one request, for each row, its answers.
+        """What an engine answers to rows whose tokens were taken, which counts as used.
+
+        Tokens of rows that the engine does not let in are given back: who is told to try again
+        shall have them then.
 
         Raises:
-            RateLimited: the tenant has no tokens left for them.
             AdapterUnavailable: the backbone failed.
             HeadstockError: as `Engine.answer`.
         """
-        tenant, tokens = jobs[0].tenant, sum(row.length for row in rows)
-        self._rates.take_tokens(tenant, tokens * len(jobs))
-        ask.facts.update(rows=len(rows), tokens=tokens)
+        tenant, tokens = jobs[0].tenant, count_tokens(rows)
         try:
-            answers = await engine.answer(rows, *jobs)
+            answers = await engine.answer(rows, *jobs, times=times)
+        except Overloaded:
+            self._rates.give_back_tokens(tenant, tokens * len(jobs))
+            raise
         except BackboneError as error:
             raise AdapterUnavailable(f"the backbone cannot answer: {error}") from error
-        finally:
-            ask.facts.update(jobs[0].times.told())
         cost = sum(job.cost(len(rows), tokens) for job in jobs)
         self._usage.add(tenant, rows=len(rows), tokens=tokens, cost=cost)
         return answers
+
+    def count_request(self, tenant: str) -> None:
+        """One more was answered."""
+        self._usage.add(tenant, requests=1)
+
+
+def count_tokens(rows: Sequence[TextRow]) -> int:
+    """Of all rows together."""
+    return sum(row.length for row in rows)

@@ -11,10 +11,11 @@ from adapters import answers
 from adapters.adapter import Adapter
 from service import bounds
 from service.access import authorize
-from service.ask import Ask
-from service.charging import Charging
+from service.ask import Ask, loggable
+from service.charging import Charging, count_tokens
 from service.directory import Directory
 from service.engine import Job
+from service.engine.job import Times
 from service.oip.names import ModelName
 from service.routing import Router
 from service.settings import Settings
@@ -49,23 +50,29 @@ class Embedder:
         """
         authorize(ask.principal, None, "predict")
         bounds.check_inputs(texts, self._settings)
-        tenant, adapters = ask.principal.tenant or "", tuple[Adapter, ...]()
-        engine = self._router.backbone(model)
-        if engine is not None:
-            self._charging.take_request(tenant)
-        else:
+        tenant, engine, name = ask.principal.tenant or "", self._router.backbone(model), None
+        if engine is None:
             name = ModelName.parse(model)
             authorize(ask.principal, name.tenant, "predict")
-            tenant = name.tenant
-            self._charging.take_request(tenant)
-            routed = await self._router.route(*name)
-            adapters, engine = (routed.version,), routed.engine
-            ask.facts.update(name._asdict(), version=routed.release.number)
+            ask.facts.update(loggable(*name))
+            tenant, (_, engine) = name.tenant, self._router.released(*name)
         bounds.check_floats(len(texts), engine.backbone.manifest.width(POOLED))
+        self._charging.take_request(tenant)
+        adapters: tuple[Adapter, ...] = ()
+        if name is not None:
+            routed = await self._router.route(*name)
+            ask.facts["version"] = routed.release.number
+            adapters, engine = (routed.version,), routed.engine
         rows = await engine.preprocess(texts, False, tenant)
         cache_mode = partial(self._directory.cache_mode, tenant)
         job = Job(tenant, adapters, 1, ask.deadline, cache_mode, embeds=POOLED)
-        (found,) = await self._charging.answer(ask, engine, rows, [job])
-        self._charging.add_request(tenant)
+        tokens, times = count_tokens(rows), Times()
+        self._charging.take_tokens(tenant, tokens)
+        ask.facts.update(rows=len(rows), tokens=tokens)
+        try:
+            (found,) = await self._charging.compute(engine, rows, [job], times)
+        finally:
+            ask.facts.update(times.told())
+        self._charging.count_request(tenant)
         vectors = [each.vector for (each,) in found if isinstance(each, answers.Embedded)]
-        return Embedded(np.stack(vectors), sum(row.length for row in rows))
+        return Embedded(np.stack(vectors), tokens)

@@ -1,4 +1,4 @@
-"""The one way from a request to its answer; every transport translates to this and back."""
+"""The one way from texts to predictions; every transport translates to this and back."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from service import bounds
 from service.access import authorize
 from service.answers import count, to_prediction
 from service.aside import aside
-from service.ask import Ask
-from service.charging import Charging
+from service.ask import Ask, loggable
+from service.charging import Charging, count_tokens
 from service.directory import Directory
 from service.engine import Engine, Job
 from service.engine.admission import Load
@@ -114,6 +114,7 @@ class Pipeline:
     ) -> list[Answered]:
         """Authorize, route, preprocess, compute; `adapters` are names with versions, if wanted."""
         authorize(ask.principal, tenant, "predict")
+        ask.facts.update(loggable(tenant, adapters[0][0] if len(adapters) == 1 else None))
         bounds.check_inputs(texts, self._settings)
         self._charging.take_request(tenant)
         routed: list[Routed] = []
@@ -124,7 +125,7 @@ class Pipeline:
         if len(routed) == 1:
             ask.facts["version"] = routed[0].release.number
         answered = await self._compute(ask, tenant, routed, texts, top_k)
-        self._charging.add_request(tenant)
+        self._charging.count_request(tenant)
         bounds.check_entities(answer for each in answered for answer in each.answers)
         return answered
 
@@ -136,7 +137,8 @@ class Pipeline:
         for place, each in enumerate(routed):
             by_engine[each.engine].append(place)
         answered: dict[int, Answered] = {}
-        cache_mode, times = partial(self._directory.cache_mode, tenant), Times()
+        cache_mode = partial(self._directory.cache_mode, tenant)
+        times, all_tokens = Times(), 0
         # One backbone after the other: a tenant with adapters on several is a rare one.
         for engine, places in by_engine.items():
             versions = {place: routed[place].version for place in places}
@@ -149,18 +151,23 @@ class Pipeline:
                     top_k,
                     ask.deadline,
                     cache_mode,
-                    times=times,
                 )
                 for group in groups
             ]
             rows = await engine.preprocess(
                 texts, any(version.per_token for version in versions.values()), tenant
             )
+            tokens = count_tokens(rows)
+            self._charging.take_tokens(tenant, tokens * len(jobs))
+            all_tokens += tokens
+            ask.facts.update(rows=len(rows), tokens=all_tokens)
             if ask.body_bytes:
-                tokens = sum(row.length for row in rows)
                 load = Load(len(rows), jobs[0].cost(len(rows), tokens))
                 self._loads.learn(tenant, routed[0].release.digest, ask.body_bytes, load)
-            found_by_job = await self._charging.answer(ask, engine, rows, jobs)
+            try:
+                found_by_job = await self._charging.compute(engine, rows, jobs, times)
+            finally:
+                ask.facts.update(times.told())
             for group, found in zip(groups, found_by_job, strict=True):
                 for position, place in enumerate(group):
                     own = [each[position] for each in found]

@@ -56,6 +56,12 @@ class Rates:
         """Count the tokens of a request before they are computed. Raises RateLimited."""
         self._take(tenant, "tokens", self._quota(tenant).tokens_per_minute, tokens)
 
+    def give_back_tokens(self, tenant: str, tokens: int) -> None:
+        """What was taken, and not computed."""
+        bucket = self._buckets.get((tenant, "tokens"))
+        if bucket is not None:  # it fills to a minute's worth when it is looked at next
+            bucket.left += tokens
+
     def _quota(self, tenant: str) -> Quota:
         return self._directory.quota(tenant)
 

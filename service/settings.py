@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_ADMIN_KEY_CHARS = 32
@@ -112,6 +112,12 @@ class Settings(BaseSettings):
         if not (text.isascii() and text.isprintable() and text == text.strip()):
             raise ValueError("needs printable ASCII characters with no space around them")
         return value
+
+    @model_validator(mode="after")
+    def _tell_keys_apart(self) -> Self:
+        if self.admin_key is not None and self.admin_key == self.metrics_key:
+            raise ValueError("the key for metrics must be another one than the admin key")
+        return self
 
     @property
     def backbones_folder(self) -> Path:

@@ -16,6 +16,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file goes first; others use the backbone that it makes."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture
 def short_grid_of_nets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few settings of perceptrons to choose among, where not the choice is tested."""

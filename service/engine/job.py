@@ -40,7 +40,9 @@ class Times:
     compute_s: float = 0.0
 
     def told(self) -> dict[str, float]:
-        """For the log, in milliseconds."""
+        """For the log, in milliseconds; nothing of rows that were not let in."""
+        if not self.queue_s and not self.compute_s:
+            return {}
         return {
             "queue_ms": round(1000 * self.queue_s, 3),
             "compute_ms": round(1000 * self.compute_s, 3),
@@ -55,7 +57,7 @@ class Job:
     are any. The adapters share one LoRA or have none, so that one pass of the backbone serves them
     all. They are held here: a swap never changes a row under way. `deadline` is a `perf_counter`
     time. `cache_mode` is asked when features are looked up and again when they are kept: a tenant
-    may switch off meanwhile. `times` is added to, and may be one for several jobs of a request.
+    may switch off meanwhile.
     """
 
     tenant: str
@@ -64,7 +66,6 @@ class Job:
     deadline: float | None = None
     cache_mode: Callable[[], CacheMode] = _off
     embeds: str | None = None
-    times: Times = field(default_factory=Times)
     lora: Lora | None = field(init=False)
     features: frozenset[str] = field(init=False)
 

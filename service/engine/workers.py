@@ -219,6 +219,9 @@ class Workers:
         wanted = {name for job in _jobs(entries) for name in job.features}
         loras = [batch.loras[entry.lora] if entry.lora else None for entry in entries]
         started = time.perf_counter()
+        for entry in entries:
+            if entry.pending.begun is None:
+                entry.pending.begun = started
         features = self._backbone.run(
             [entry.row for entry in entries], wanted, loras if batch.loras else ()
         )
@@ -281,10 +284,7 @@ class Workers:
         metrics.text_tokens.inc(text)
         metrics.padded_tokens.inc(padded)
         for entry in entries:
-            pending = entry.pending
-            metrics.queue_seconds.observe(started - pending.arrived)
-            if pending.begun is None:
-                pending.begun = started
+            metrics.queue_seconds.observe(started - entry.pending.arrived)
 
 
 def _jobs(entries: Sequence[Entry]) -> Iterable[Job]:

@@ -55,7 +55,7 @@ async def _answer(
     told = (("x-request-id", own_id),)
     context.set_trailing_metadata(told)
     try:
-        with intake.call():
+        with intake.call(method.scope is not None):
             return await _handle(method, runtime, intake, context, metadata, requests, facts)
     except asyncio.CancelledError:  # the client left, or its deadline is over
         code = grpc.StatusCode.CANCELLED

@@ -18,32 +18,36 @@ class Intake:
     """Counts the handlers that run. gRPC's own count holds a place until an answer is read."""
 
     def __init__(self) -> None:
-        self._calls = 0
+        self._calls = self._with_key = 0
         self._is_closed = False
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
+        self._is_over = asyncio.Event()
         self._unpacking = asyncio.Semaphore(_MOST_UNPACKED)
 
     @contextmanager
-    def call(self) -> Iterator[None]:
+    def call(self, needs_key: bool) -> Iterator[None]:
         """A handler runs. Raises Overloaded."""
-        if self._is_closed:
+        if self._is_closed and needs_key:
             raise Overloaded("the server is stopping; ask another one")
         if self._calls >= _MOST_CALLS:
             raise Overloaded(f"{_MOST_CALLS} calls are under way; try again in a moment")
         self._calls += 1
-        self._is_empty.clear()
+        self._with_key += needs_key
         try:
             yield
         finally:
             self._calls -= 1
-            if not self._calls:
-                self._is_empty.set()
+            self._with_key -= needs_key
+            self._end_if_over()
 
     async def close(self) -> None:
-        """Let no more calls in, and wait for those that are under way."""
+        """Let no more calls in but those that ask how the server is; wait for the others' end."""
         self._is_closed = True
-        await self._is_empty.wait()
+        self._end_if_over()
+        await self._is_over.wait()
+
+    def _end_if_over(self) -> None:
+        if self._is_closed and not self._with_key:
+            self._is_over.set()
 
     async def read(self, method: Method, content: bytes) -> Message:
         """A message of a method's requests. Raises InvalidInput."""

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from google.protobuf.message import Message
 
 from service.access import Need
-from service.call import Call, loggable
+from service.ask import loggable
+from service.call import Call
 from service.grpc import oip, registry
 from service.oip.names import ModelName
 from service.protos import inference_pb2, registry_pb2

@@ -4,7 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -14,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from service.patience import NO_KEY_S
 
 _MOST = 64
+_STOPPING = "the server is stopping"
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,13 +26,16 @@ class Room:
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
+        self._is_closed = False
         self._hosts: dict[asyncio.Task[Any], str] = {}  # of those inside, the oldest first
         self._reasons: dict[asyncio.Task[Any], str] = {}  # of those that must go
 
     @asynccontextmanager
     async def place(self, context: _Context) -> AsyncIterator[None]:
         """Hold a place; the call ends with a status where there is none, or when it must go."""
-        host = (context.peer() or "").rpartition(":")[0]
+        if self._is_closed:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, _STOPPING)
+        host = _host(context.peer() or "")
         if len(self._hosts) >= self._most and not self._make_room(host):
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -51,9 +57,10 @@ class Room:
             self._reasons.pop(task, None)
 
     def close(self) -> None:
-        """Send all away: a server waits for its streams to end before it stops."""
+        """Send all away, and let nobody in: a server waits for its streams before it stops."""
+        self._is_closed = True
         for task in list(self._hosts):
-            self._send_away(task, "the server is stopping")
+            self._send_away(task, _STOPPING)
 
     def _make_room(self, host: str) -> bool:
         """Whether there is a place now: taken from the host that has most, if that evens it out."""
@@ -62,13 +69,25 @@ class Room:
         if held[host] + 1 >= most:
             return False
         oldest = next(task for task, its_host in self._hosts.items() if its_host == fullest)
-        self._send_away(oldest, "another host has none of the places that this one has most of")
+        self._send_away(oldest, "another host has fewer of the places, which are all taken")
         return True
 
     def _send_away(self, task: asyncio.Task[Any], reason: str) -> None:
         self._hosts.pop(task, None)
         self._reasons[task] = reason
         task.cancel()
+
+
+def _host(peer: str) -> str:
+    """Whose a peer is: an address of IPv4, or a network of IPv6, which one host has all of."""
+    kind, _, rest = peer.partition(":")
+    if kind != "ipv6":
+        return rest.rpartition(":")[0]
+    address = unquote(rest).rpartition("]")[0].lstrip("[").partition("%")[0]
+    try:
+        return str(ip_network((address, 64), strict=False))
+    except ValueError:
+        return address
 
 
 class OpenHealth:

@@ -1,7 +1,9 @@
 """The server of gRPC: all methods of the table, health and reflection, on a port of its own."""
 
 import asyncio
+import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ from service.grpc.answer import rpc_handler
 from service.grpc.intake import Intake
 from service.grpc.methods import METHODS
 from service.grpc.open import OpenHealth, OpenReflection, Room
+from service.patience import REQUEST_S
 from service.runtime import Runtime
 from service.tls import TlsFiles
 
 _MOST_CONNECTIONS = 256
 _MOST_STREAMS = 256  # of one connection
-_UNREAD_S = 2  # for answers to be read by then
 _FAREWELL_S = 0.1  # for clients to be told, before the next step
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
@@ -103,14 +105,16 @@ class GrpcServer:
         await self._stopping
 
     async def _leave(self) -> None:
+        end = time.monotonic() + REQUEST_S + 1  # longer than any call may take
         await self._tell(health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.sleep(_FAREWELL_S)
         self._room.close()
         # A call that meets gRPC's own stop is told CANCELLED, which no client tries again: so those
         # that come late are refused as UNAVAILABLE for as long as others are answered, and a while.
-        await self._intake.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._intake.close(), end - time.monotonic())
         await asyncio.sleep(_FAREWELL_S)
-        await self._server.stop(_UNREAD_S)
+        await self._server.stop(max(0.0, end - time.monotonic()))  # for answers to be read
 
     async def _tell(self, status: int) -> None:
         for service in ("", *self._services):

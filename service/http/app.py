@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from adapters.errors import NotFound, Overloaded
 from service import VERSION
 from service.access import authorize
-from service.call import loggable
+from service.ask import loggable
 from service.errors import MethodNotAllowed, Problem, to_problem
 from service.http.call import TIMEOUT_HEADER, HttpCall, openai_error, problem_response, time_given
 from service.http.docs import docs_routes
@@ -201,9 +201,12 @@ async def _answer(
     facts: dict[str, object],
 ) -> Response:
     """The handler's answer, within the time of a request. The key is checked before all else."""
-    principal = None
-    if route.scope is not None:
-        principal = runtime.keyring.authenticate(request.headers.get("authorization"))
+    principal, authorization = None, request.headers.get("authorization")
+    if route.scope == "metrics":
+        principal = runtime.keyring.authenticate_scraper(authorization)
+    elif route.scope is not None:
+        principal = runtime.keyring.authenticate(authorization)
+    if principal is not None and route.scope is not None:
         if "model" in parameters:
             model = ModelName.parse(parameters["model"])
             parameters = {**parameters, **model._asdict()}

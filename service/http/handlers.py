@@ -200,7 +200,6 @@ async def predict_for_bentoml(call: HttpCall) -> Response:
         answer = await call.runtime.pipeline.predict(
             call.ask(), wanted.tenant, wanted.adapter, wanted
         )
-        call.facts.update(tenant=wanted.tenant, adapter=wanted.adapter)
         return await aside(_is_large(answer), json_response, answer)
 
 
@@ -246,8 +245,7 @@ async def list_backbones(call: HttpCall) -> Response:
 
 
 async def metrics(call: HttpCall) -> Response:
-    """Metrics in Prometheus' text format; with a key where HEADSTOCK_METRICS_KEY is set."""
-    call.runtime.keyring.check_scraper(call.request.headers.get("authorization"))
+    """Metrics in Prometheus' text format."""
     return Response(
         call.runtime.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
     )

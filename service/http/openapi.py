@@ -110,10 +110,8 @@ def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
         "responses": _responses(route, refs),
     }
     if route.scope is not None:
-        operation["security"] = [{"key": []}]
+        operation["security"] = [{}, {"key": []}] if route.scope == "metrics" else [{"key": []}]
         operation["description"] = _access(route.scope)
-    elif 401 in route.fails:  # a key is asked for where the server is set so
-        operation["security"] = [{}, {"key": []}]
     if isinstance(route.body, type):
         content = {"application/json": {"schema": refs[route.body]}}
         if route.has_binary:
@@ -144,6 +142,8 @@ def _tag(path: str) -> str:
 def _access(scope: str) -> str:
     if scope == "any":
         return "Needs a key, with whatever scope."
+    if scope == "metrics":
+        return "Needs the key of `HEADSTOCK_METRICS_KEY` where that is set, or an admin's."
     return f"Needs a key with the scope `{scope}`" + (
         "." if scope == "admin" else ", or an admin's."
     )

@@ -227,7 +227,7 @@ ROUTES: tuple[Route, ...] = (
         errors="openai",
     ),
     Route("GET", "/v1/backbones", handlers.list_backbones, "any", {200: schemas.BackboneList}),
-    Route("GET", "/metrics", handlers.metrics, None, {200: "text"}, fails=(401,)),
+    Route("GET", "/metrics", handlers.metrics, "metrics", {200: "text"}),
     _oip("GET", "", oip.server_details, "any", schemas_oip.ServerMetadata),
     _oip("GET", "/health/live", oip.server_live, None, schemas_oip.ServerLive),
     _oip("GET", "/health/ready", oip.server_ready, None, schemas_oip.ServerReady),

@@ -15,17 +15,17 @@ from tests.contract.support import Server
 from tests.contract.test_grpc_oip import infer
 
 PATIENCE_S = 20
-AGE = {"grpc.max_connection_age_ms": 300, "grpc.max_connection_age_grace_ms": 300}
+AGE = {"grpc.max_connection_age_ms": 2000, "grpc.max_connection_age_grace_ms": 1000}
 # Of HTTP/2, RFC 9113: what a client begins with, and kinds of frames.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS = 0, 1, 4
+DATA, HEADERS, SETTINGS, WINDOW_UPDATE = 0, 1, 4, 8
 END_STREAM, END_HEADERS = 1, 4
 INITIAL_WINDOW_SIZE = 4
 
 
 @pytest.fixture
 async def short_lived(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rpc]:
-    """A server whose connections live for a third of a second, and as long to end."""
+    """A server whose connections live for two seconds, and have one more to end."""
     options = [(name, AGE.get(name, value)) for name, value in module._OPTIONS]
     assert len(set(options) - set(module._OPTIONS)) == len(AGE)
     monkeypatch.setattr(module, "_OPTIONS", options)
@@ -53,6 +53,21 @@ async def test_a_client_that_takes_no_answer_loses_its_connection(short_lived: R
     assert DATA not in kinds(answer)
     writer.close()
     await short_lived.call("ServerLive", BY_NAME["ServerLive"].request(), key=None)
+
+
+async def test_an_answer_that_is_not_taken_yet_is_kept_when_the_server_stops(rpc: Rpc) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", rpc.served.port)
+    settings = frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, 0))
+    path = BY_NAME["ServerLive"].path
+    writer.write(PREFACE + settings + call(path))
+    async with asyncio.timeout(PATIENCE_S):
+        while not rpc.server.metric("grpc_requests_total", method=path, code="OK"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        rpc.served.leave()
+        await asyncio.sleep(3)
+        writer.write(frame(WINDOW_UPDATE, 0, 1, struct.pack(">I", 65_535)))
+        assert DATA in kinds(await reader.read())
+    writer.close()
 
 
 async def test_the_same_client_is_answered_when_it_takes_the_answer(short_lived: Rpc) -> None:

@@ -183,12 +183,13 @@ async def test_health_is_told_and_goes_down_before_calls_are_refused(rpc: Rpc, g
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await watching.read()
     assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
-    late = BY_NAME["ServerLive"].request()
-    said = await rpc.refusal(grpc.StatusCode.UNAVAILABLE, "ServerLive", late, key=None)
-    assert "stopping" in said
+    assert "stopping" in await rpc.refusal(grpc.StatusCode.UNAVAILABLE, "ModelInfer", infer("a"))
+    assert (await rpc.call("ServerLive", BY_NAME["ServerLive"].request(), key=None)).live
+    with pytest.raises(grpc.aio.AioRpcError, match="stopping"):
+        await health.Watch(health_pb2.HealthCheckRequest()).read()
     gate.set()
     assert (await under_way).model_version == "1"
-    await asyncio.wait_for(rpc.served.stop(), 5)  # nobody who only watches holds it up
+    await asyncio.wait_for(rpc.served.stop(), 1)  # nobody who only watches holds it up
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await rpc.call("ModelInfer", infer("a"))
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from tests.contract.support import ADMIN, PREDICT, Server, Template, serving
+from tests.contract.test_access import GUARDED, path
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 SHAPES = [
@@ -38,12 +39,14 @@ async def ask_at_random(server: Server, seed: int) -> None:
 async def test_metrics_may_ask_for_a_key_of_their_own(tmp_path: Path, template: Template) -> None:
     own = "what-prometheus-sends-0123456789-abc"
     async with serving(tmp_path, template, metrics_key=SecretStr(own)) as server:
-        for wrong in (None, own[:-1], server.keys["acme"]):
-            await server.problem(401, "GET", "/metrics", wrong)
-            assert (await server.call("HEAD", "/metrics", wrong)).status_code == 401
+        slow = {"X-Request-Timeout": "slow"}
+        for wrong, status in ((None, 401), (own[:-1], 401), (server.keys["acme"], 403)):
+            await server.problem(status, "GET", "/metrics", wrong, headers=slow)
+            assert (await server.call("HEAD", "/metrics", wrong)).status_code == status
         for right in (own, ADMIN):
             assert "headstock_requests_total" in (await server.call("GET", "/metrics", right)).text
-        await server.problem(401, "GET", "/v1/tenants", own)  # it opens nothing else
+        for route in GUARDED:  # it opens nothing else
+            await server.problem(401, route.method, path(route), own)
 
 
 async def test_no_request_makes_a_series_of_its_own(server: Server) -> None:

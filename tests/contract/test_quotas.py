@@ -2,6 +2,7 @@
 
 import pytest
 
+from adapters.errors import TenantOverloaded
 from tests.contract.support import ACME, INTENTS, PREDICT, Server
 
 INPUTS = {"inputs": ["one two", "three"]}
@@ -96,3 +97,34 @@ async def test_metrics_name_few_tenants_however_many_there_are(server: Server) -
     assert metric("headstock_tenant_rows_total", {"tenant": "other tenants"}) == 2 * 9980
     text = server.runtime.metrics.render().decode()
     assert text.count("headstock_tenant_rows_total{") == 21
+
+
+@pytest.mark.parametrize(("path", "content"), [(PREDICT, INPUTS), ("/v1/embeddings", EMBED)])
+async def test_tokens_that_the_engine_refuses_are_given_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch, path: str, content: dict[str, object]
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise TenantOverloaded("too much is waiting")
+
+    key = server.keys["acme"]
+    await set_quota(server, tokens_per_minute=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("service.engine.Engine.answer", refuse)
+        for _ in range(3):
+            refused = await server.call("POST", path, key, json=content)
+            assert "too much is waiting" in refused.text
+    assert (await server.call("POST", path, key, json=content)).is_success
+    assert "a minute" in (await server.call("POST", path, key, json=content)).text
+
+
+async def test_what_is_refused_unread_costs_no_request(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = server.keys["acme"]
+    await set_quota(server, requests_per_minute=1)
+    for model in (server.backbone.name, "acme.intents"):
+        monkeypatch.setattr("service.bounds._MOST_FLOATS", 0)
+        asked = {"input": ["one"], "model": model}
+        await server.problem(413, "POST", "/v1/embeddings", key, json=asked)
+    monkeypatch.undo()
+    assert (await server.call("POST", "/v1/embeddings", key, json=asked)).is_success

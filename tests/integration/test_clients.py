@@ -144,6 +144,19 @@ print(json.dumps([found, refused]))
 """
 
 
+def test_the_log_says_whose_a_refused_request_was(served: tuple[Server, Tenant]) -> None:
+    server, tenant = served
+    before = len(server.log())
+    with server.http(tenant.key) as http:
+        asked = {"tenant": "acme", "adapter": "nothing", "inputs": ["x"]}
+        assert http.post("/predict", json=asked).status_code == 404
+        embedded = http.post("/v1/embeddings", json={"model": "acme.none", "input": "x"})
+        assert embedded.status_code == 404
+    wait_until(lambda: len(server.events(before)) == 2, 5, "two lines")
+    said = [(each["tenant"], each["adapter"]) for each in server.events(before)]
+    assert said == [("acme", "nothing"), ("acme", "none")]
+
+
 def test_what_is_asked_is_told_to_no_log(served: tuple[Server, Tenant]) -> None:
     server, tenant = served
     before = len(server.log())

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import backbone
 from backbone import (
     Backbone,
     BackboneError,
@@ -181,3 +182,9 @@ def test_a_long_text_is_cut_and_an_empty_one_is_a_row(root: Path) -> None:
     assert backbone.preprocess("a" * 1000).length == 16
     assert backbone.preprocess("").length == 1
     assert np.isfinite(backbone.run([backbone.preprocess("")], {"pooled"})["pooled"]).all()
+
+
+def test_every_name_of_the_package_is_found_where_it_is_said_to_be() -> None:
+    assert all(getattr(backbone, name) is not None for name in backbone.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        backbone.nothing  # noqa: B018

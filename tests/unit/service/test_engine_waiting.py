@@ -10,6 +10,7 @@ from adapters.errors import DeadlineExceeded, Overloaded, TenantOverloaded
 from service.engine import Job
 from service.engine.admission import Load
 from service.engine.guess import LEAST
+from service.engine.job import Times
 from service.metrics import Metrics
 from service.testing import FakeBackbone
 from tests.engines import answer, ask
@@ -56,33 +57,55 @@ async def test_rows_go_in_the_order_in_which_they_came() -> None:
 
 
 async def test_a_request_knows_how_long_it_waited_and_was_computed() -> None:
-    gate = Gate()
-    adapter = make_adapter()
+    gate, times = Gate(), Times()
+    job = Job("acme", (make_adapter(),))
     async with running(FakeBackbone(before_run=gate), batch_tokens=1) as engine:
-        first = ask(engine, adapter, "x")
+        first = ask(engine, make_adapter(), "x")
         await gate.entered()
-        job = Job("acme", (adapter,))
-        asked = asyncio.create_task(engine.answer(rows(engine, "x"), job))
+        asked = asyncio.create_task(engine.answer(rows(engine, "x"), job, times=times))
         await asyncio.sleep(0.1)
         gate.open()
         await asyncio.gather(first, asked)
-        assert job.times.queue_s > 0.09
-        assert 0 < job.times.compute_s < job.times.queue_s
+    assert times.queue_s > 0.09
+    assert times.compute_s > 0
 
 
 async def test_the_wait_of_a_request_that_was_given_up_is_known() -> None:
-    gate = Gate()
-    adapter = make_adapter()
+    gate, times = Gate(), Times()
+    job = Job("acme", (make_adapter(),))
     async with running(FakeBackbone(before_run=gate), batch_tokens=1) as engine:
-        first = ask(engine, adapter, "x")
+        first = ask(engine, make_adapter(), "x")
         await gate.entered()
-        job = Job("acme", (adapter,))
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(engine.answer(rows(engine, "x"), job), 0.1)
+            await asyncio.wait_for(engine.answer(rows(engine, "x"), job, times=times), 0.1)
         gate.open()
         await first
-        assert job.times.queue_s > 0.09
-        assert job.times.compute_s == 0
+    assert times.queue_s > 0.09
+    assert times.compute_s == 0
+
+
+async def test_a_request_given_up_within_its_run_was_being_computed() -> None:
+    gate, times = Gate(), Times()
+    job = Job("acme", (make_adapter(),))
+    async with running(FakeBackbone(before_run=gate)) as engine:
+        asked = asyncio.create_task(engine.answer(rows(engine, "x"), job, times=times))
+        await gate.entered()
+        await asyncio.sleep(0.1)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        gate.open()
+    assert times.compute_s > 0.09
+
+
+async def test_rows_that_are_not_let_in_took_no_time() -> None:
+    times, late = Times(), time.perf_counter() - 1
+    async with running(FakeBackbone()) as engine:
+        with pytest.raises(DeadlineExceeded):
+            await engine.answer(
+                rows(engine, "x"), Job("acme", (make_adapter(),), deadline=late), times=times
+            )
+    assert times.told() == {}
 
 
 async def test_a_caller_may_leave_while_its_rows_are_computed() -> None:

@@ -24,7 +24,7 @@ class Context:
         self.details = ""
 
     def peer(self) -> str:
-        return f"ipv4:{self.host}:40000"
+        return f"ipv6:%5B{self.host}%5D:40000" if ":" in self.host else f"ipv4:{self.host}:40000"
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         self.code, self.details = code, details
@@ -78,6 +78,16 @@ async def test_one_host_cannot_keep_others_out() -> None:
     await calls.end()
 
 
+async def test_one_host_of_many_addresses_is_one() -> None:
+    calls = Calls(4)
+    for number in range(4):
+        assert (await calls.begin(f"2001:db8::{number}")).code is None
+    assert (await calls.begin("2001:db8::ffff")).code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    for other in ("2001:db8:0:1::1", "10.0.0.2"):
+        assert (await calls.begin(other)).code is None
+    await calls.end()
+
+
 async def test_all_are_sent_away_when_the_server_stops() -> None:
     calls = Calls(8)
     contexts = [await calls.begin(f"10.0.0.{number % 3}") for number in range(8)]
@@ -85,6 +95,7 @@ async def test_all_are_sent_away_when_the_server_stops() -> None:
     await turn()
     assert [each.code for each in contexts] == [grpc.StatusCode.UNAVAILABLE] * 8
     assert "stopping" in contexts[0].details
+    assert (await calls.begin("10.0.0.9")).code == grpc.StatusCode.UNAVAILABLE
     assert not calls.inside()
 
 

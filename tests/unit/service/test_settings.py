@@ -156,3 +156,10 @@ def test_a_relative_registry_url_becomes_absolute(
 def test_a_registry_url_that_cannot_be_used_is_refused() -> None:
     with pytest.raises(InvalidInput, match="sqlite:///PATH"):
         _ = Settings(database_url="postgresql://host/db").registry_url
+
+
+def test_the_key_for_metrics_is_not_the_admins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("admin_key", "metrics_key"):
+        monkeypatch.setenv(variable(name), KEY)
+    with pytest.raises(ValidationError, match="another one than the admin key"):
+        Settings()
