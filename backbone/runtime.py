@@ -85,9 +85,12 @@ class Backbone:
         """What equal bits are promised on: this ONNX Runtime on this kind of CPU."""
         return f"onnxruntime {ort.__version__}, {_cpu()}"
 
-    def preprocess(self, text: str, with_spans: bool = False) -> TextRow:
-        """One text to one row, with its tokens' places in the text if asked for."""
-        return self._preprocessor.row(text, with_spans)
+    def preprocess(self, text: str, with_spans: bool = False, at_once: bool = False) -> TextRow:
+        """One text to one row, with its tokens' places in the text if asked for.
+
+        `at_once` for short texts alone: it keeps the interpreter from other threads meanwhile.
+        """
+        return self._preprocessor.row(text, with_spans, at_once)
 
     def lora_pool(self, ranks: int) -> LoraPool:
         """A pool for the LoRA weights of this backbone's rows, of `ranks` ranks in all.

@@ -59,14 +59,17 @@ class TextPreprocessor:
         self._tokenizer.enable_truncation(settings.max_length)
         self._pad_id = settings.pad_id
 
-    def row(self, text: str, with_spans: bool = False) -> TextRow:
+    def row(self, text: str, with_spans: bool = False, at_once: bool = False) -> TextRow:
         """Token ids of `text`, special tokens included, cut at the backbone's max_length.
 
         A tokenizer without special tokens gives nothing for an empty text: one padding token
-        stands in, since a row must have something to pool.
+        stands in, since a row must have something to pool. `at_once` keeps the interpreter from
+        other threads meanwhile: of a short text, to wait for them takes longer than the text.
         """
-        # As batches of one: `encode` keeps the interpreter locked, for a second at a long text.
-        if with_spans:
+        # `encode` keeps the interpreter locked, for a second at a long text; batches of one do not.
+        if at_once:
+            encoding = self._tokenizer.encode(text)
+        elif with_spans:
             encoding = self._tokenizer.encode_batch([text])[0]
         else:
             encoding = self._tokenizer.encode_batch_fast([text])[0]  # without places in the text

@@ -91,7 +91,8 @@ def _serving(backbone: str) -> Iterator[Bench]:
     opened = load_backbone(folder_of(backbone))
     width = opened.manifest.width("pooled")
     with (
-        bench(backbone, HEADSTOCK_LOG_LEVEL="warning") as running,
+        # One thread a run: with next to nothing to compute, chance would choose their number.
+        bench(backbone, HEADSTOCK_LOG_LEVEL="warning", HEADSTOCK_THREADS="1") as running,
         tempfile.TemporaryDirectory() as folder,
     ):
         file = write_adapter(Path(folder), _ADAPTER, opened.digest, 0, 2, width)

@@ -50,7 +50,12 @@ class FakeBackbone(Backbone):
         self.batches: list[int] = []
         self._before_run = before_run
 
-    def preprocess(self, text: str, with_spans: bool = False) -> TextRow:
+    def preprocess(
+        self,
+        text: str,
+        with_spans: bool = False,
+        at_once: bool = False,  # noqa: ARG002  # as of a real one
+    ) -> TextRow:
         """One token a word; the ids are the words' lengths."""
         ids = np.array([len(word) for word in text.split() or [""]], dtype=np.int64)
         if not with_spans:

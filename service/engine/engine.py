@@ -114,7 +114,7 @@ class Engine:
         """
         cost = sum(map(len, texts)) + _TEXT_CHARS * len(texts)
         if cost <= _INLINE_CHARS:
-            return [self.backbone.preprocess(text, with_spans) for text in texts]
+            return [self.backbone.preprocess(text, with_spans, at_once=True) for text in texts]
         if self._stopping:
             raise _stopped()
         free = _MOST_CHARS - sum(self._reading.values()) - cost

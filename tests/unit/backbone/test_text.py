@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from backbone.manifest import TextPreprocessing
@@ -59,6 +61,19 @@ def test_characters_are_those_of_the_text_as_it_was_given(
     text: str, expected: list[str], preprocessor: TextPreprocessor
 ) -> None:
     assert pieces(preprocessor, text) == expected
+
+
+@given(st.text(st.sampled_from("inne tokyoné東京🚀x,.")) | st.text())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_row_made_at_once_is_the_same(preprocessor: TextPreprocessor, text: str) -> None:
+    for with_spans in (False, True):
+        one = preprocessor.row(text, with_spans)
+        other = preprocessor.row(text, with_spans, at_once=True)
+        assert np.array_equal(one.ids, other.ids)
+        assert (one.spans is None) == (other.spans is None) == (not with_spans)
+        if one.spans is not None and other.spans is not None:
+            assert one.spans.characters == other.spans.characters
+            assert np.array_equal(one.spans.positions, other.spans.positions)
 
 
 def test_what_is_cut_off_has_no_span(preprocessor: TextPreprocessor) -> None:
