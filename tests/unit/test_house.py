@@ -4,7 +4,7 @@ import ast
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,20 +51,23 @@ def python_files(room: str) -> list[Path]:
     return sorted((ROOT / room).rglob("*.py"))
 
 
-def imports(file: Path) -> Iterator[str]:
+@cache
+def imports(file: Path) -> frozenset[str]:
     """The top-level names of all modules that a file imports, anywhere in it."""
+    found = set[str]()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.split(".")[0]
+            found.add(node.module.split(".")[0])
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_arrows_between_rooms_point_one_way(room: str) -> None:
     allowed = ARROWS[room] | {room}
     for file in python_files(room):
-        wrong = (set(imports(file)) & set(ROOMS)) - allowed
+        wrong = (imports(file) & set(ROOMS)) - allowed
         assert not wrong, f"{file.relative_to(ROOT)} must not import {sorted(wrong)}"
 
 
@@ -74,7 +77,7 @@ def test_heavy_packages_stay_in_their_place(package: str) -> None:
         for file in python_files(room):
             name = file.relative_to(ROOT).as_posix()
             if not name.startswith(PLACES[package]):
-                assert package not in set(imports(file)), f"{name} must not import {package}"
+                assert package not in imports(file), f"{name} must not import {package}"
 
 
 def test_every_file_of_the_rooms_is_looked_at() -> None:
