@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _tell_keys_apart(self) -> Self:
         if self.admin_key is not None and self.admin_key == self.metrics_key:
-            raise ValueError("the key for metrics must be another one than the admin key")
+            raise ValueError("HEADSTOCK_METRICS_KEY must be another key than HEADSTOCK_ADMIN_KEY")
         return self
 
     @property

@@ -78,8 +78,10 @@ def settings() -> "Settings":
         return Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise InvalidInput(f"HEADSTOCK_{name}: {first['msg']}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:  # else it is about several, and names them
+            said = f"HEADSTOCK_{'_'.join(map(str, first['loc'])).upper()}: {said}"
+        raise InvalidInput(said) from error
 
 
 def open_backbone(name: str) -> "Backbone":

@@ -130,6 +130,17 @@ def test_a_bad_setting_is_named(
     assert "HEADSTOCK_PORT" in err
 
 
+def test_settings_that_do_not_go_together_are_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ADMIN_KEY", "METRICS_KEY"):
+        monkeypatch.setenv(f"HEADSTOCK_{name}", "k" * 32)
+    code, _, err = run(monkeypatch, capsys, "serve")
+    assert code == 1
+    assert "HEADSTOCK_METRICS_KEY must be another key than HEADSTOCK_ADMIN_KEY" in err
+    assert "Value error" not in err
+
+
 def test_a_tenants_feature_cache_is_shown_and_set(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

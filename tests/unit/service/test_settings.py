@@ -161,5 +161,5 @@ def test_a_registry_url_that_cannot_be_used_is_refused() -> None:
 def test_the_key_for_metrics_is_not_the_admins(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("admin_key", "metrics_key"):
         monkeypatch.setenv(variable(name), KEY)
-    with pytest.raises(ValidationError, match="another one than the admin key"):
+    with pytest.raises(ValidationError, match="another key than HEADSTOCK_ADMIN_KEY"):
         Settings()
