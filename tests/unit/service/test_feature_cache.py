@@ -235,7 +235,7 @@ def fill(
         cache.put(scope(number), "".join(["ab"] * 32), None, "".join(["pool", "ed"]), ids, batch[2])
 
 
-@pytest.mark.parametrize("n_rows", [1000, 5000])  # tables grow in steps
+@pytest.mark.parametrize("n_rows", [1000, 3000, 5000])  # tables grow in steps
 @pytest.mark.parametrize(
     "scope",
     [lambda _: None, lambda _: "".join(["ac", "me"]), lambda number: f"tenant-{number % 200}"],
