@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from adapters.errors import Overloaded
 from backbone import BackboneError, TextRow
+from service.ask import Ask
 from service.engine import Engine, Job
 from service.engine.job import Answers, Times
 from service.errors import AdapterUnavailable
@@ -27,12 +28,13 @@ class Charging:
         self._rates.take_tokens(tenant, tokens)
 
     async def compute(
-        self, engine: Engine, rows: Sequence[TextRow], jobs: Sequence[Job], times: Times
+        self, ask: Ask, engine: Engine, rows: Sequence[TextRow], jobs: Sequence[Job], times: Times
     ) -> list[list[Answers]]:
         """What an engine answers to rows whose tokens were taken, which counts as used.
 
-        Tokens of rows that the engine does not let in are given back: who is told to try again
-        shall have them then.
+        The time is added to what `times` holds of the same request, and told to the log. Tokens of
+        rows that the engine does not let in are given back: who is told to try again shall have
+        them then.
 
         Raises:
             AdapterUnavailable: the backbone failed.
@@ -46,6 +48,8 @@ class Charging:
             raise
         except BackboneError as error:
             raise AdapterUnavailable(f"the backbone cannot answer: {error}") from error
+        finally:
+            ask.facts.update(times.told())
         cost = sum(job.cost(len(rows), tokens) for job in jobs)
         self._usage.add(tenant, rows=len(rows), tokens=tokens, cost=cost)
         return answers

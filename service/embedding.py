@@ -66,13 +66,10 @@ class Embedder:
         rows = await engine.preprocess(texts, False, tenant)
         cache_mode = partial(self._directory.cache_mode, tenant)
         job = Job(tenant, adapters, 1, ask.deadline, cache_mode, embeds=POOLED)
-        tokens, times = count_tokens(rows), Times()
+        tokens = count_tokens(rows)
         self._charging.take_tokens(tenant, tokens)
         ask.facts.update(rows=len(rows), tokens=tokens)
-        try:
-            (found,) = await self._charging.compute(engine, rows, [job], times)
-        finally:
-            ask.facts.update(times.told())
+        (found,) = await self._charging.compute(ask, engine, rows, [job], Times())
         self._charging.count_request(tenant)
         vectors = [each.vector for (each,) in found if isinstance(each, answers.Embedded)]
         return Embedded(np.stack(vectors), tokens)

@@ -164,10 +164,7 @@ class Pipeline:
             if ask.body_bytes:
                 load = Load(len(rows), jobs[0].cost(len(rows), tokens))
                 self._loads.learn(tenant, routed[0].release.digest, ask.body_bytes, load)
-            try:
-                found_by_job = await self._charging.compute(engine, rows, jobs, times)
-            finally:
-                ask.facts.update(times.told())
+            found_by_job = await self._charging.compute(ask, engine, rows, jobs, times)
             for group, found in zip(groups, found_by_job, strict=True):
                 for position, place in enumerate(group):
                     own = [each[position] for each in found]
