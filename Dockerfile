@@ -18,19 +18,23 @@ RUN python -m venv /opt/headstock \
     && /opt/headstock/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.11-slim
-RUN useradd --uid 10001 --create-home headstock && install -d -o headstock /state
+# Any other user may run it, too, as OpenShift's do: such a user is in group 0, and has no home.
+RUN useradd --uid 10001 --gid 0 --no-create-home --home-dir /state headstock \
+    && install -d -o 10001 -g 0 -m 2770 /state
 COPY --from=build /opt/headstock /opt/headstock
 ENV PATH=/opt/headstock/bin:$PATH \
     HEADSTOCK_HOME=/state \
     HEADSTOCK_HOST=0.0.0.0 \
-    BENTOML_HOME=/state/bentoml \
-    BENTOML_DO_NOT_TRACK=True \
+    HOME=/state \
     PYTHONUNBUFFERED=1
-USER headstock
+# By number, since Kubernetes cannot tell of a name whether it is root.
+USER 10001
 WORKDIR /state
 VOLUME /state
 EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["python", "-m", "service.ready"]
-ENTRYPOINT ["headstock"]
+# A SIGTERM that comes before Python can handle it waits: from the first process of a container the
+# kernel keeps all signals that it does not handle.
+ENTRYPOINT ["env", "--block-signal=TERM", "headstock"]
 CMD ["serve"]

@@ -3,18 +3,22 @@ PYTHON ?= python3.11
 # Folder with the data sets of the benchmarks, which are not part of the project.
 DATA ?=
 # One part of the benchmarks alone: banking77, banking77-5, banking77-10, clinc150-5, clinc150-10,
-# sentiment, entities, tenants, fleet, engine or protocols.
+# sentiment, entities, xsid, tenants, fleet, engine or protocols.
 ONLY ?=
 BIN := .venv/bin
 # Tests of times too short to share the cores with others: after them, one by one.
-ALONE := $(addprefix tests/attacks/test_,registry_kill.py server_bodies.py server_requests.py) \
+ALONE := $(addprefix tests/attacks/test_,cache_timing.py grpc_connections.py registry_kill.py \
+		registry_restore.py registry_restore_kill.py server_bodies.py server_connections.py \
+		server_objects.py server_requests.py server_uploads.py) \
 	$(addprefix tests/integration/test_,load.py replicas.py)
+# Minutes of exporting models that the other tests have few of, and downloads: in `make test-deploy`.
+SLOW := $(addprefix tests/integration/test_,families.py catalog_packages.py)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Where it is set, each of the hundreds of processes that tests start compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench bench-peers bench-setfit lock clean
+.PHONY: help setup demo serve test test-deploy attacks check bench bench-peers bench-setfit lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -39,8 +43,19 @@ serve: setup ## Keep a server up with the sample tenants
 
 test: check ## Lint, types and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder \
-		$(addprefix --ignore=,$(ALONE))
+		--ignore=tests/deploy $(addprefix --ignore=,$(ALONE) $(SLOW))
 	@$(BIN)/pytest $(ALONE)
+
+test-deploy: setup ## Families of encoders, packages of the catalogue, others' clients, servers behind nginx and HAProxy
+	@nginx -v 2>/dev/null && haproxy -v >/dev/null || { apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends nginx-light haproxy; }
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(SLOW)
+	@$(BIN)/pytest -s tests/deploy
+
+attacks: setup ## Attack real servers in every known way; writes the table of SECURITY.md
+	@mkdir -p build
+	@$(BIN)/pytest tests/attacks -o junit_family=xunit1 --junitxml=build/attacks.xml; status=$$?; \
+		$(BIN)/python -m tools.attacks build/attacks.xml && exit $$status
 
 check: setup ## Lint and types alone
 	@$(BIN)/ruff check .

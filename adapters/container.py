@@ -16,12 +16,17 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from adapters.errors import InvalidAdapter, TooLarge
+from adapters.json_size import JsonLimits, find_excess
 from adapters.strict_json import strict_json
 
 METADATA_KEY = "headstock"
 MAX_FILE_BYTES = 64 * 2**20
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_TENSORS = 512
+MAX_HEADER_ELEMENTS = 16_384  # values and keys: each tensor has 9 to 15
+_HEADER_LIMITS = JsonLimits(
+    elements=MAX_HEADER_ELEMENTS, text_bytes=MAX_HEADER_BYTES, other_bytes=MAX_HEADER_BYTES
+)
 _LENGTH_BYTES = 8
 _ITEM_BYTES = 4  # float32, the one dtype of format 1
 
@@ -93,6 +98,9 @@ def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
             f"the file is cut off: its header needs {length} bytes, {len(raw)} are there"
         )
     try:
+        excess = find_excess(raw, _HEADER_LIMITS)
+        if excess is not None:
+            raise InvalidAdapter(f"not an adapter file: its header has {excess}")
         header = strict_json(raw.decode("utf-8"))
     except ValueError as error:
         raise InvalidAdapter(

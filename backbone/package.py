@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from backbone.errors import BackboneError, BackboneExists, BackboneNotFound
-from backbone.files import file_sha256, verify_file
+from backbone.files import PrivateFiles, file_sha256, open_regular
 from backbone.manifest import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -19,6 +19,8 @@ from backbone.manifest import (
     Source,
 )
 from backbone.runtime import Backbone
+
+_MOST_MANIFEST_BYTES = 16 * 2**20  # thousands of sites take a megabyte
 
 
 def write_backbone(
@@ -112,7 +114,11 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a backbone folder, unverified against its files."""
     path = folder / MANIFEST_FILE
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        with open_regular(path) as file:
+            content = file.read(_MOST_MANIFEST_BYTES + 1)
+        if len(content) > _MOST_MANIFEST_BYTES:
+            raise BackboneError(f"{path} has more than {_MOST_MANIFEST_BYTES} bytes")
+        return Manifest.model_validate_json(content)
     except FileNotFoundError as error:
         raise BackboneNotFound(f"{folder} is not a backbone: it has no {MANIFEST_FILE}") from error
     except (ValidationError, json.JSONDecodeError) as error:
@@ -138,21 +144,27 @@ def load_backbone(folder: Path, threads: int = 1) -> Backbone:
     graphs = [MODEL_FILE, *(graph.file for graph in manifest.lora)]
     if unnamed := {*graphs, TOKENIZER_FILE} - set(manifest.files):
         raise BackboneError(f"{folder}: the manifest gives no sha256 for {sorted(unnamed)}")
-    for name, expected in manifest.files.items():
-        verify_file(folder, name, expected)
-    return Backbone(folder, manifest, threads)
+    return Backbone(PrivateFiles(folder, manifest.files), manifest, threads)
 
 
 def list_backbones(root: Path) -> list[Manifest]:
-    """The manifests of all backbones under `root`, by name."""
-    folders = sorted(path.parent for path in root.glob(f"[!.]*/{MANIFEST_FILE}"))
-    return [read_manifest(folder) for folder in folders]
+    """The manifests of all backbones under `root`, by name. Raises BackboneError."""
+    manifests = []
+    for folder in sorted(path.parent for path in root.glob(f"[!.]*/{MANIFEST_FILE}")):
+        manifest = read_manifest(folder)
+        if manifest.name != folder.name:
+            raise BackboneError(
+                f"the folder {str(folder)!r} holds a backbone of the name {manifest.name!r}; "
+                "rename it, or remove it if it is a copy"
+            )
+        manifests.append(manifest)
+    return manifests
 
 
 def find_backbone(root: Path, name: str) -> Path:
     """The folder of the backbone `name`. Raises BackboneNotFound with the names that exist."""
     folder = root / name
-    if Path(name).name != name or not (folder / MANIFEST_FILE).is_file():
+    if Path(name).name != name or name == ".." or not (folder / MANIFEST_FILE).is_file():
         known = ", ".join(manifest.name for manifest in list_backbones(root)) or "none yet"
         raise BackboneNotFound(
             f"no backbone {name!r} under {root} (added: {known}); add it with: "

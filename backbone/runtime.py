@@ -18,29 +18,14 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from backbone.errors import BackboneError
-from backbone.files import verify_file
+from backbone.files import PrivateFiles
+from backbone.kernels import Kernels, fast_kernels_are_exact, open_session
 from backbone.lora import PAGES, LoraPool, PlacedLora, pages_of_rows, smallest_graph
 from backbone.manifest import MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Manifest
+from backbone.samples import SAMPLE_TEXTS
 from backbone.text import KNOWN_INPUTS, TextPreprocessor, TextRow
 
 Features = Mapping[str, NDArray[np.float32]]
-
-
-def open_session(model_file: Path, threads: int = 1) -> ort.InferenceSession:
-    """An ONNX Runtime session with `threads` threads a run.
-
-    Several threads calling a session of one thread are faster on CPU than one run over all.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors alone; its warnings are about graph optimisation
-    # Without VNNI the usual int8 kernels add pairs of products in 16 bits, which overflow.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    try:
-        return ort.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has no public base class for its errors
-        raise BackboneError(f"ONNX Runtime cannot load {model_file}: {error}") from error
 
 
 @cache
@@ -56,22 +41,26 @@ def _cpu() -> str:
 class Backbone:
     """One frozen graph with its preprocessing. Safe to call from several threads at once.
 
-    Each run of the graph takes `threads` threads.
+    Each run of the graph takes `threads` threads. `kernels` are those of its int8 products.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, threads: int = 1) -> None:
+    def __init__(self, files: PrivateFiles, manifest: Manifest, threads: int = 1) -> None:
         self.manifest = manifest
         self.digest = manifest.digest
-        self._preprocessor = TextPreprocessor(folder / TOKENIZER_FILE, manifest.preprocessing)
-        self._folder = folder
+        self._files = files
         self._threads = threads
-        self._session = open_session(folder / MODEL_FILE, threads)
-        self._inputs = [node.name for node in self._session.get_inputs()]
-        if unknown := set(self._inputs) - KNOWN_INPUTS:
-            raise BackboneError(
-                f"the graph {folder / MODEL_FILE} wants inputs that a text does not give: "
-                f"{sorted(unknown)}; known are {sorted(KNOWN_INPUTS)}"
-            )
+        with files.folder() as folder:
+            self._preprocessor = TextPreprocessor(folder / TOKENIZER_FILE, manifest.preprocessing)
+            self._session = open_session(folder / MODEL_FILE, threads, "exact")
+            self._inputs = [node.name for node in self._session.get_inputs()]
+            if unknown := set(self._inputs) - KNOWN_INPUTS:
+                raise BackboneError(
+                    f"the graph {MODEL_FILE} of backbone {manifest.name} wants inputs that a text "
+                    f"does not give: {sorted(unknown)}; known are {sorted(KNOWN_INPUTS)}"
+                )
+            self.kernels: Kernels = "exact"
+            if manifest.precision == "int8" and fast_kernels_are_exact():
+                self._use_if_same(open_session(folder / MODEL_FILE, threads, "fast"))
         self._lora_sessions: dict[int, ort.InferenceSession] = {}
         self._opening = Lock()
 
@@ -81,16 +70,42 @@ class Backbone:
         return self.manifest.name
 
     @property
+    def folder(self) -> Path:
+        """The folder that the backbone was loaded from."""
+        return self._files.source
+
+    @property
     def computer(self) -> str:
         """What equal bits are promised on: this ONNX Runtime on this kind of CPU."""
         return f"onnxruntime {ort.__version__}, {_cpu()}"
 
-    def preprocess(self, text: str, with_spans: bool = False, at_once: bool = False) -> TextRow:
+    def preprocess(
+        self,
+        text: str,
+        with_spans: bool = False,
+        at_once: bool = False,
+        prompt: str | None = None,
+    ) -> TextRow:
         """One text to one row, with its tokens' places in the text if asked for.
 
         `at_once` for short texts alone: it keeps the interpreter from other threads meanwhile.
+        `prompt` stands in place of the manifest's own.
         """
-        return self._preprocessor.row(text, with_spans, at_once)
+        return self._preprocessor.row(text, with_spans, at_once, prompt)
+
+    def text_of(self, ids: Sequence[int]) -> str | None:
+        """The text of which the tokenizer makes exactly these ids; None if it would for none."""
+        return self._preprocessor.text_of(ids)
+
+    def preprocess_all(
+        self, texts: Sequence[str], with_spans: bool = False, prompt: str | None = None
+    ) -> list[TextRow]:
+        """Make the rows of several texts in one call, with the same result as one by one."""
+        return self._preprocessor.rows(texts, with_spans, prompt)
+
+    def collate(self, rows: Sequence[TextRow], inputs: Sequence[str]) -> dict[str, Any]:
+        """Graph inputs of these names for `rows`: arrays [n, t], int64."""
+        return dict(self._preprocessor.collate(rows, inputs))
 
     def lora_pool(self, ranks: int) -> LoraPool:
         """A pool for the LoRA weights of this backbone's rows, of `ranks` ranks in all.
@@ -136,6 +151,16 @@ class Backbone:
             raise BackboneError(f"the graph cannot run rows of shape {shape}: {error}") from error
         return dict(zip(names, arrays, strict=True))
 
+    def _use_if_same(self, fast: ort.InferenceSession) -> None:
+        """Run with the fast kernels if they give each sample text the bits of the exact ones."""
+        features = list(self.manifest.features)
+        for text in SAMPLE_TEXTS:
+            feeds = self._preprocessor.collate([self.preprocess(text)], self._inputs)
+            pairs = zip(fast.run(features, feeds), self._session.run(features, feeds), strict=True)
+            if not all(np.array_equal(found, exact) for found, exact in pairs):
+                return
+        self._session, self.kernels = fast, "fast"
+
     def _covering(self, graphs: set[int]) -> int:
         """The smallest LoRA graph with all sites of `graphs`."""
         if len(graphs) == 1:
@@ -146,13 +171,13 @@ class Backbone:
     def _lora_session(self, graph: int) -> ort.InferenceSession:
         session = self._lora_sessions.get(graph)
         if session is None:
+            names = self.manifest.files
             with self._opening:  # once, however many threads are the first
                 session = self._lora_sessions.get(graph)
                 if session is None:
+                    # Long after the start: the backbone's folder may hold another one by now.
                     file = self.manifest.lora[graph].file
-                    # Long after the start: the folder may hold another backbone by now.
-                    for name in {file, WEIGHTS_FILE} & set(self.manifest.files):
-                        verify_file(self._folder, name, self.manifest.files[name])
-                    session = open_session(self._folder / file, self._threads)
+                    with self._files.folder(*{file, WEIGHTS_FILE} & set(names)) as folder:
+                        session = open_session(folder / file, self._threads, self.kernels)
                     self._lora_sessions[graph] = session
         return session

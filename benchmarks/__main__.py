@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import banking77, engine, fleet, protocols, tenants, training
+from benchmarks import banking77, engine, fleet, protocols, tenants, training, xsid
 from benchmarks.common import table
 from benchmarks.results import write_section
 
@@ -37,6 +37,7 @@ PARTS: dict[str, tuple[str, Part]] = {
         each.key: (f"Training: {each.name}", partial(training.measure, each))
         for each in training.SETS
     },
+    "xsid": ("Languages and dialects: xSID", xsid.measure),
     "tenants": ("Many tenants", _tenants),
     "fleet": ("Many trainings", fleet.measure),
     "engine": ("The engine under load", engine.measure),

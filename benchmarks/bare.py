@@ -1,12 +1,11 @@
 """The limit: the backbone's ONNX session called in a loop, with nothing around it.
 
 `python -m benchmarks.bare`, a job on standard input, the speeds on output: a process of its own,
-with rows that are tokenized beforehand. The session runs over (one thread a run, as many runs at
-once as there are cores) and over (all threads for one run at a time).
+with rows that are tokenized beforehand and sorted by length, so that next to nothing is padding.
+The session has the kernels that a server takes.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -18,22 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
+from backbone.cores import cores
+from backbone.kernels import Kernels, fast_kernels_are_exact, open_session
 from backbone.manifest import MODEL_FILE, TOKENIZER_FILE
 from backbone.package import read_manifest
 from backbone.text import TextPreprocessor, TextRow
 
-BATCHES = (1, 2, 4, 8, 16, 32)
-
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to call the session. `by_length`: of rows that lie sorted, which no server gets."""
+    """One way to call the session."""
 
     batch: int
     threads: int
-    by_length: bool = False
 
     @property
     def runs(self) -> int:
@@ -44,27 +41,13 @@ class Way:
         return f"batches of {self.batch}, {self.runs} at once, threads {self.threads}"
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+SORTED = Way(batch=8, threads=1)  # what served rows are compared with
 
 
-def all_ways(by_length: bool = False) -> list[Way]:
-    """Every batch size with one thread a run and with all threads in one run."""
-    return [
-        Way(batch, threads, by_length)
-        for threads in sorted({1, cores()})
-        for batch in BATCHES
-        if not by_length or batch >= 8  # less is gained by order in smaller ones
-    ]
-
-
-def measure(
-    folder: Path, texts: Sequence[str], ways: Sequence[Way], seconds: float
-) -> dict[Way, float]:
-    """Rows a second of each way, in a process of its own."""
-    done = _call(folder, texts, ways, seconds)
-    return dict(zip(ways, done, strict=True))
+def speed(folder: Path, texts: Sequence[str], seconds: float) -> float:
+    """Measure rows per second over sorted rows, in a process of its own."""
+    (rows_per_s,) = _call(folder, texts, [SORTED], seconds)
+    return rows_per_s
 
 
 def single_ms(
@@ -157,21 +140,16 @@ class Bare:
 
     def _session(self, threads: int) -> Any:
         if threads not in self._sessions:
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = threads
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
-            self._sessions[threads] = ort.InferenceSession(
-                str(self._folder / MODEL_FILE), options, providers=["CPUExecutionProvider"]
-            )
+            kernels: Kernels = "fast" if fast_kernels_are_exact() else "exact"
+            self._sessions[threads] = open_session(self._folder / MODEL_FILE, threads, kernels)
         return self._sessions[threads]
 
     def _feeds(self, way: Way) -> list[Any]:
-        rows = sorted(self._rows, key=_length) if way.by_length else self._rows
+        rows = sorted(self._rows, key=_length)
         batches = [rows[start : start + way.batch] for start in range(0, len(rows), way.batch)]
-        if way.by_length:  # a loop that is cut short must see short and long ones alike
-            order = np.random.default_rng(0).permutation(len(batches))
-            batches = [batches[position] for position in order]
+        # A loop that is cut short must see short and long ones alike.
+        order = np.random.default_rng(0).permutation(len(batches))
+        batches = [batches[position] for position in order]
         inputs = [node.name for node in self._session(way.threads).get_inputs()]
         return [self._preprocessor.collate(batch, inputs) for batch in batches]
 

@@ -18,11 +18,11 @@ from typing import Any
 import psutil
 
 from backbone import BackboneNotFound, find_backbone
+from backbone.cores import cores
 from headstock.client import Client, Retry
 from headstock.commands.common import settings
 from headstock.demo import BACKBONE, ensure_backbone
 from headstock.process import Server, free_port, running_server
-from training.backbones.sources import DEFAULT_ID
 
 INT8 = f"{BACKBONE}-int8"  # the default backbone again, in the other precision
 PACKAGES = ("onnxruntime", "numpy", "torch", "bentoml", "scikit-learn")
@@ -55,6 +55,11 @@ class Bench:
         """Resident bytes of the process that answers."""
         return int(psutil.Process(self.server.process.pid).memory_info().rss)
 
+    def worker_cpu_s(self) -> float:
+        """CPU seconds that the process that answers has used."""
+        used = psutil.Process(self.server.process.pid).cpu_times()
+        return float(used.user + used.system)
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples of this very name that have these labels."""
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
@@ -68,9 +73,16 @@ class Bench:
 
 @contextmanager
 def bench(
-    backbone: str = BACKBONE, database: Path | None = None, **variables: str
+    backbone: str = BACKBONE,
+    database: Path | None = None,
+    tree: Path | None = None,
+    /,
+    **variables: str,
 ) -> Iterator[Bench]:
-    """A server of one backbone; its registry is thrown away where `database` is not given."""
+    """A server of one backbone; its registry is thrown away where `database` is not given.
+
+    It runs the code of another checkout if `tree` is given.
+    """
     folder_of(backbone)
     key = secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +94,7 @@ def bench(
             **variables,
         }
         with (
-            running_server(Path(folder) / "server.log", free_port(), environment) as server,
+            running_server(Path(folder) / "server.log", free_port(), environment, tree) as server,
             Client(server.url, key, ONCE) as client,
         ):
             yield Bench(client, server)
@@ -95,7 +107,7 @@ def folder_of(backbone: str) -> Path:
     try:
         return find_backbone(root, backbone)
     except BackboneNotFound:
-        headstock("backbone", "add", DEFAULT_ID, "--name", backbone, "--precision", "int8")
+        headstock("backbone", "add", BACKBONE, "--name", backbone, "--precision", "int8")
         return find_backbone(root, backbone)
 
 
@@ -128,8 +140,7 @@ def machine() -> str:
     """When, where and with what it was measured."""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     memory = psutil.virtual_memory().total / 2**30
-    cores = len(os.sched_getaffinity(0))
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}; {cores} cores ({platform.machine()}), {memory:.0f} GiB; "
+        f"{datetime.now(UTC):%Y-%m-%d}; {cores()} cores ({platform.machine()}), {memory:.0f} GiB; "
         f"Python {platform.python_version()}, {versions}."
     )

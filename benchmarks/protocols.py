@@ -59,7 +59,7 @@ def measure(_: Path | None, quick: bool) -> str:
 
 def _on_empty(seconds: float, rounds: int) -> Iterator[Figure]:
     steps: tuple[Step, ...] = ("live", "ready", "infer")
-    with _serving(EMPTY) as running:
+    with serving(EMPTY) as running:
         plain = {step: _in_turn(running, step, seconds, rounds) for step in steps}
     for protocol in ("HTTP", "gRPC"):
         live, ready, infer = (plain[step][protocol] for step in steps)
@@ -76,7 +76,7 @@ def _on_empty(seconds: float, rounds: int) -> Iterator[Figure]:
 
 
 def _on_minilm(seconds: float, rounds: int) -> Iterator[Figure]:
-    with _serving(INT8) as running:
+    with serving(INT8) as running:
         found = _in_turn(running, "infer", seconds, rounds)
     http, rpc = found["HTTP"], found["gRPC"]
     yield Figure(
@@ -86,13 +86,15 @@ def _on_minilm(seconds: float, rounds: int) -> Iterator[Figure]:
 
 
 @contextmanager
-def _serving(backbone: str) -> Iterator[Bench]:
-    """A server with one adapter of two labels, and no line in its log for each request."""
+def serving(backbone: str, log_level: str = "warning", tree: Path | None = None) -> Iterator[Bench]:
+    """A server with one adapter of two labels; no line in its log for each request by default."""
     opened = load_backbone(folder_of(backbone))
     width = opened.manifest.width("pooled")
     with (
         # One thread a run: with next to nothing to compute, chance would choose their number.
-        bench(backbone, HEADSTOCK_LOG_LEVEL="warning", HEADSTOCK_THREADS="1") as running,
+        bench(
+            backbone, None, tree, HEADSTOCK_LOG_LEVEL=log_level, HEADSTOCK_THREADS="1"
+        ) as running,
         tempfile.TemporaryDirectory() as folder,
     ):
         file = write_adapter(Path(folder), _ADAPTER, opened.digest, 0, 2, width)
@@ -103,19 +105,19 @@ def _serving(backbone: str) -> Iterator[Bench]:
 
 def _in_turn(running: Bench, step: Step, seconds: float, rounds: int) -> Mapping[str, Measured]:
     """Both protocols, taking turns; the medians of all rounds."""
-    connects = {"HTTP": _http(running, step), "gRPC": _grpc(running, step)}
+    connects = {"HTTP": http(running, step), "gRPC": _grpc(running, step)}
     found: dict[str, list[Measured]] = {name: [] for name in connects}
     for _ in range(rounds):
         for name, connect in connects.items():
-            found[name].append(asyncio.run(_ask_all(running, connect, seconds)))
+            found[name].append(asyncio.run(ask_all(running, connect, seconds)))
     return {
         name: Measured(median(each.rate for each in all_), median(each.cpu_us for each in all_))
         for name, all_ in found.items()
     }
 
 
-async def _ask_all(running: Bench, connect: Connect, seconds: float) -> Measured:
-    """Clients that ask again when they have their answer."""
+async def ask_all(running: Bench, connect: Connect, seconds: float) -> Measured:
+    """Have clients ask again when they have their answer."""
     process, count = psutil.Process(running.server.process.pid), 0
 
     async def go_on(ask: Ask, end: float) -> None:
@@ -135,7 +137,8 @@ async def _ask_all(running: Bench, connect: Connect, seconds: float) -> Measured
     return Measured(count / passed, 1e6 * cpu_s / count)
 
 
-def _http(running: Bench, step: Step) -> Connect:
+def http(running: Bench, step: Step) -> Connect:
+    """A client of HTTP that takes one of the steps."""
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [_TEXT]}
     body = json.dumps({"inputs": [tensor]}).encode() if step == "infer" else b""
     path = {"live": "health/live", "ready": f"models/{_MODEL}/ready"}.get(

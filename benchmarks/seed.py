@@ -22,7 +22,7 @@ from adapters.registry import tables
 from adapters.registry.database import Database
 from adapters.registry.keys import new_key, secret_digest
 from backbone import Manifest as BackboneManifest
-from benchmarks.bare import cores
+from backbone.cores import cores
 from benchmarks.job import Target
 
 ADAPTER = "intents"

@@ -7,11 +7,12 @@ import typer
 
 from adapters.errors import HeadstockError
 from backbone.errors import BackboneError
-from headstock.commands.adapters import predict, push, release_app
+from headstock.commands.adapters import adapter_app, predict, push, release_app
 from headstock.commands.backbone import backbone_app
 from headstock.commands.curves import curves
 from headstock.commands.measure import evaluate, inspect
 from headstock.commands.peft import import_peft
+from headstock.commands.registry import registry_app
 from headstock.commands.serve import serve
 from headstock.commands.tenants import audit, key_app, tenant_app
 from headstock.commands.train import train
@@ -56,8 +57,10 @@ app.add_typer(tenant_app, name="tenant")
 app.add_typer(key_app, name="key")
 app.command()(audit)
 app.command()(push)
+app.add_typer(adapter_app, name="adapter")
 app.add_typer(release_app, name="release")
 app.command()(predict)
+app.add_typer(registry_app, name="registry")
 app.command()(serve)
 
 

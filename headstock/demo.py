@@ -73,17 +73,17 @@ def demo(
 def ensure_backbone() -> None:
     """Add the default backbone where it is missing."""
     from backbone import BackboneNotFound, find_backbone
-    from training.backbones import add, sources
+    from training.backbones import add
+    from training.backbones.catalog.entries import CATALOG
 
     root = settings().backbones_folder
     try:
         find_backbone(root, BACKBONE)
     except BackboneNotFound:
-        note(f"$ headstock backbone add {sources.DEFAULT_ID} --name {BACKBONE}")
+        note(f"$ headstock backbone add {BACKBONE}")
         with stderr.status("") as status:
-            found = sources.resolve(sources.DEFAULT_ID, None)
-            add.add_from_folder(
-                found.path, found.source, root, BACKBONE, lambda step: status.update(f"{step} …")
+            add.add_from_catalog(
+                CATALOG[BACKBONE], root, BACKBONE, lambda step: status.update(f"{step} …")
             )
 
 
@@ -195,7 +195,8 @@ def _server(port: int, database: str | None) -> Iterator["Client"]:
     from headstock.client import Client
     from headstock.process import running_server
 
-    key = os.environ.setdefault("HEADSTOCK_ADMIN_KEY", f"hs-demo-{secrets.token_urlsafe(32)}")
+    key = os.environ.get("HEADSTOCK_ADMIN_KEY") or f"hs-demo-{secrets.token_urlsafe(32)}"
+    os.environ["HEADSTOCK_ADMIN_KEY"] = key
     variables = {"HEADSTOCK_BACKBONES": BACKBONE, "HEADSTOCK_ADMIN_KEY": key}
     if database is not None:
         variables["HEADSTOCK_DATABASE_URL"] = database

@@ -38,8 +38,12 @@ class Server:
 
 
 @contextmanager
-def running_server(log: Path, port: int, settings: Mapping[str, str]) -> Iterator[Server]:
+def running_server(
+    log: Path, port: int, settings: Mapping[str, str], tree: Path | None = None
+) -> Iterator[Server]:
     """Start a server with `settings` (HEADSTOCK_ variables), yield it when ready, end it in order.
+
+    `tree` is another checkout of the project, whose code it is to run.
 
     Raises:
         InvalidInput: the port is taken; whoever listens there would pass for the new server.
@@ -48,11 +52,16 @@ def running_server(log: Path, port: int, settings: Mapping[str, str]) -> Iterato
     grpc_port = int(settings.get("HEADSTOCK_GRPC_PORT", free_port()))
     ports = {"HEADSTOCK_GRPC_PORT": str(grpc_port), "HEADSTOCK_PORT": str(port)}
     environment = {**server_environment(), **settings, **ports}
-    check_port(environment.get("HEADSTOCK_HOST", "127.0.0.1"), port)
+    check_port(environment.get("HEADSTOCK_HOST") or "127.0.0.1", port)
     with log.open("wb") as output:
         # In a session of its own: a Ctrl-C at the terminal is the caller's to handle.
         process = subprocess.Popen(
-            command(), env=environment, stdout=output, stderr=output, start_new_session=True
+            command(),
+            env=environment,
+            cwd=tree,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         server = Server(f"http://127.0.0.1:{port}", grpc_port, process, log)
         try:

@@ -10,12 +10,13 @@ class Publisher:
     """Uploads over one client, which several threads may share."""
 
     def __init__(self, client: Client) -> None:
-        """Asks the server for its tenants: what refuses that would refuse every upload.
+        """Ask the server for a tenant: what refuses that would refuse every upload.
 
         Raises RequestFailed.
         """
         self._client = client
-        self._tenants = {each["name"] for each in client.list_tenants()["tenants"]}
+        client.list_tenants(limit=1)
+        self._tenants: set[str] = set()  # that are there, by now at the latest
         self._lock = Lock()
 
     @property
@@ -35,5 +36,5 @@ class Publisher:
         try:
             self._client.create_tenant(tenant)
         except RequestFailed as error:
-            if error.status != 409:  # somebody made it meanwhile
+            if error.status != 409:  # it was there
                 raise

@@ -6,6 +6,8 @@ that bentoml stays out of everything else.
 
 from typing import Any
 
+import backbone  # noqa: F401  # before any library that would report to its maker
+
 VERSION = "0.1.0"  # here, since a packed service has the source and no metadata of a package
 
 

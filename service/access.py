@@ -1,6 +1,6 @@
 """Who is asking, and what for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -26,6 +26,11 @@ class Principal:
     def is_admin(self) -> bool:
         """Whether this is an operator's key."""
         return self.tenant is None and "admin" in self.scopes
+
+    @property
+    def holder(self) -> tuple[str, str]:
+        """Who has what is lent to this key's requests: its tenant, or an operator's key itself."""
+        return ("key", self.key_id) if self.tenant is None else ("tenant", self.tenant)
 
 
 class Keyring:
@@ -82,11 +87,23 @@ class Keyring:
         return Principal(key.id, tenant, frozenset(key.scopes))
 
 
+def one_authorization(values: Sequence[str]) -> str | None:
+    """The `Authorization` of a request that names it at most once. Raises Unauthenticated.
+
+    Of several a proxy before this server may have checked another one than this would.
+    """
+    if len(values) > 1:
+        raise Unauthenticated(f"the request has {len(values)} headers Authorization; send one")
+    return values[0] if values else None
+
+
 def _bearer(authorization: str | None) -> str:
-    scheme, _, text = (authorization or "").partition(" ")
+    # Of HTTP's white space a scheme is followed by spaces alone (RFC 9110, 11.4); tabs may stand
+    # around the whole. `str.strip()` would take U+00A0 and others off a key.
+    scheme, _, text = (authorization or "").strip(" \t").partition(" ")
     if scheme.lower() != "bearer" or not text:
         raise Unauthenticated("send a key as 'Authorization: Bearer <key>'")
-    return text.strip()
+    return text.lstrip(" ")
 
 
 def authorize(principal: Principal, tenant: str | None, scope: Need) -> None:

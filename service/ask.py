@@ -11,12 +11,15 @@ class Ask:
     """Who asks, and until when: `deadline` is a `perf_counter` time.
 
     `body_bytes` is how long the request was as it came, for guesses at the next ones; 0 where that
-    is not known. `facts` go into the request's line in the log: nothing that a customer said.
+    is not known. `is_charged`: the quota of the key's or the path's tenant was charged for it
+    before it was parsed. `facts` go into the request's line in the log: nothing that a customer
+    said.
     """
 
     principal: Principal
     deadline: float | None = None
     body_bytes: int = 0
+    is_charged: bool = False
     facts: dict[str, object] = field(default_factory=dict)
 
 

@@ -16,7 +16,6 @@ def backbone_folders(settings: Settings) -> list[Path]:
     names = settings.backbones or tuple(manifest.name for manifest in list_backbones(root))
     if not names:
         raise BackboneNotFound(
-            f"no backbone under {root}; add one with: headstock backbone add "
-            "sentence-transformers/all-MiniLM-L6-v2 --name minilm"
+            f"no backbone under {root}; add one with: headstock backbone add minilm"
         )
     return [find_backbone(root, name) for name in dict.fromkeys(names)]

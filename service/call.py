@@ -7,6 +7,7 @@ from service.access import Principal
 from service.ask import Ask
 from service.patience import Patience, Reason
 from service.runtime import Runtime
+from service.uploads import Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Call:
     patience: Patience
     deadline: float
     late: Reason
+    account: Account  # of the bytes that its body takes
     facts: dict[str, object]  # for the log: nothing that a customer said
 
     @property
@@ -29,9 +31,9 @@ class Call:
         assert self.principal is not None, "the tables say where a key is asked for"
         return self.principal
 
-    def ask(self, body_bytes: int = 0) -> Ask:
+    def ask(self, body_bytes: int = 0, *, is_charged: bool) -> Ask:
         """The same, as the pipeline takes it."""
-        return Ask(self.actor, self.deadline, body_bytes, self.facts)
+        return Ask(self.actor, self.deadline, body_bytes, is_charged, self.facts)
 
     def is_received(self) -> None:
         """The whole request is there: what is waited for from now on is its answer."""

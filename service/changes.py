@@ -44,6 +44,11 @@ class Changes:
         # Shielded: a client that leaves does not leave a committed change unseen.
         return await asyncio.shield(self._commit(change, ready))
 
+    async def step(self, change: Callable[[], None]) -> None:
+        """Commit a change of which nothing is to be seen yet."""
+        await self._take_turn()
+        await asyncio.shield(self._write(change))
+
     async def _take_turn(self) -> None:
         try:
             async with asyncio.timeout(_TURN_S):
@@ -52,15 +57,18 @@ class Changes:
             raise RegistryUnavailable("the registry has too much to do; try again") from None
 
     async def _commit(self, change: Callable[[], T], ready: Adapter | None) -> T:
-        try:
-            result = await asyncio.get_running_loop().run_in_executor(self._writer, change)
-        finally:
-            self._turn.release()
+        result = await self._write(change)
         if ready is not None:
             self._residents.put(ready)
         try:
             await self._follower.catch_up()
-        except RegistryUnavailable as error:
+        except Exception as error:
             # The change stands; its answer (a new key, say) is not given up for a late look.
-            logger.warning("a change was committed and is followed later: %s", error)
+            logger.warning("a change was committed and is followed later: %r", error)
         return result
+
+    async def _write(self, change: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writer, change)
+        finally:
+            self._turn.release()

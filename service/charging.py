@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from adapters.errors import Overloaded
+from adapters.errors import Overloaded, TooLarge
 from backbone import BackboneError, TextRow
 from service.ask import Ask
 from service.engine import Engine, Job
@@ -19,9 +19,17 @@ class Charging:
         self._rates = rates
         self._usage = usage
 
+    def check_request(self, tenant: str) -> None:
+        """Whether the quota has a request left, before its body is read. Raises RateLimited."""
+        self._rates.check_request(tenant)
+
     def take_request(self, tenant: str) -> None:
         """Of the quota, before any work is done for it. Raises RateLimited."""
         self._rates.take_request(tenant)
+
+    def give_back_request(self, tenant: str) -> None:
+        """One that was taken, and that the server is too full for."""
+        self._rates.give_back_request(tenant)
 
     def take_tokens(self, tenant: str, tokens: int) -> None:
         """Of the quota, before they are computed. Raises RateLimited."""
@@ -33,8 +41,8 @@ class Charging:
         """What an engine answers to rows whose tokens were taken, which counts as used.
 
         The time is added to what `times` holds of the same request, and told to the log. Tokens of
-        rows that the engine does not let in are given back: who is told to try again shall have
-        them then.
+        rows that the engine does not let in are given back: who is told to try again, or to send
+        less, shall have them then.
 
         Raises:
             AdapterUnavailable: the backbone failed.
@@ -43,7 +51,7 @@ class Charging:
         tenant, tokens = jobs[0].tenant, count_tokens(rows)
         try:
             answers = await engine.answer(rows, *jobs, times=times)
-        except Overloaded:
+        except (Overloaded, TooLarge):
             self._rates.give_back_tokens(tenant, tokens * len(jobs))
             raise
         except BackboneError as error:

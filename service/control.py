@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
@@ -20,6 +21,7 @@ from adapters.registry import (
     Quota,
     Registry,
     Release,
+    UploadRoom,
     Version,
 )
 from backbone import Backbone
@@ -27,10 +29,12 @@ from service import schemas
 from service.changes import Changes
 from service.compatibility import check_fit, find_served
 from service.engine import ResidentAdapters
+from service.engine.priority import give_way
 from service.follower import Follower
 from service.oip.models import model_metadata
 from service.oip.names import ModelName
 from service.oip.schemas import ModelMetadata
+from service.storing import Storing
 from service.usage import Usage
 
 P = ParamSpec("P")
@@ -50,6 +54,9 @@ class Control:
     ) -> None:
         self._registry = registry
         self._changes = Changes(follower, residents)
+        self._storing = Storing(registry, self._changes)
+        # Long files are read and checked here, two at a time: others wait for no thread of theirs.
+        self._files = ThreadPoolExecutor(2, "registry-files", initializer=give_way)
         self._residents = residents
         self._backbones = backbones  # by digest
         self._usage = usage
@@ -57,17 +64,24 @@ class Control:
     async def stop(self) -> None:
         """Stop when the change under way is committed."""
         await self._changes.stop()
+        await asyncio.to_thread(self._files.shutdown)
 
     async def create_tenant(self, name: str, actor: str) -> schemas.TenantInfo:
         """A new tenant. Raises InvalidName, Conflict."""
         tenant = await self._change(self._registry.create_tenant, name, actor=actor)
         return schemas.TenantInfo(name=tenant.name, created_at=tenant.created_at)
 
-    async def list_tenants(self) -> schemas.TenantList:
-        """All tenants."""
-        tenants = await asyncio.to_thread(self._registry.list_tenants)
-        infos = [schemas.TenantInfo(name=each.name, created_at=each.created_at) for each in tenants]
-        return schemas.TenantList(tenants=infos)
+    async def list_tenants(self, limit: int, after: str | None) -> schemas.TenantList:
+        """List tenants by name."""
+        found = await asyncio.to_thread(self._registry.list_tenants, limit=limit + 1, after=after)
+        infos = [schemas.TenantInfo(name=each.name, created_at=each.created_at) for each in found]
+        return schemas.TenantList(
+            tenants=infos[:limit], next=infos[limit - 1].name if len(infos) > limit else None
+        )
+
+    async def delete_tenant(self, tenant: str, actor: str) -> None:
+        """Delete a tenant with all that it has. Raises NotFound."""
+        self._drop(await self._change(self._registry.delete_tenant, tenant, actor=actor))
 
     async def get_feature_cache(self, tenant: str) -> schemas.FeatureCacheMode:
         """The mode of a tenant's feature cache. Raises NotFound."""
@@ -135,10 +149,13 @@ class Control:
             )
         )
 
-    async def list_keys(self, tenant: str) -> schemas.KeyList:
-        """A tenant's keys. Raises NotFound."""
-        keys = await asyncio.to_thread(self._registry.list_keys, tenant)
+    async def list_keys(self, tenant: str, limit: int, after: str | None) -> schemas.KeyList:
+        """List a tenant's keys. Raises NotFound."""
+        keys = await asyncio.to_thread(
+            self._registry.list_keys, tenant, limit=limit + 1, after=after
+        )
         return schemas.KeyList(
+            next=keys[limit - 1].id if len(keys) > limit else None,
             keys=[
                 schemas.KeyInfo(
                     id=key.id,
@@ -147,8 +164,8 @@ class Control:
                     revoked_at=key.revoked_at,
                     expires_at=key.expires_at,
                 )
-                for key in keys
-            ]
+                for key in keys[:limit]
+            ],
         )
 
     async def revoke_key(self, tenant: str, key_id: str, actor: str) -> None:
@@ -156,13 +173,14 @@ class Control:
         await self._change(self._registry.revoke_key, tenant, key_id, actor=actor)
 
     async def list_audit(
-        self, tenant: str | None, limit: int, before: int | None
+        self, tenant: str | None, limit: int, after: int | None
     ) -> schemas.AuditTrail:
-        """Changes of a tenant, or all where None, newest first."""
+        """List changes of a tenant, or all where None, newest first."""
         rows = await asyncio.to_thread(
-            self._registry.list_audit, tenant, limit=limit, before=before
+            self._registry.list_audit, tenant, limit=limit + 1, after=after
         )
         return schemas.AuditTrail(
+            next=rows[limit - 1].seq if len(rows) > limit else None,
             changes=[
                 schemas.AuditRow(
                     seq=row.seq,
@@ -173,9 +191,20 @@ class Control:
                     adapter=row.adapter,
                     detail=dict(row.detail),
                 )
-                for row in rows
-            ]
+                for row in rows[:limit]
+            ],
         )
+
+    async def upload_room(self, tenant: str, adapter: str, announced: int = 0) -> UploadRoom:
+        """How much of an upload may be read, before a byte of it is; 0: its length is not known.
+
+        Raises:
+            InvalidName: no adapter can be called so.
+            NotFound: no such tenant.
+            QuotaExceeded: the tenant would have more than it may.
+        """
+        check_name("adapter", adapter)
+        return await asyncio.to_thread(self._registry.upload_room, tenant, adapter, announced)
 
     async def publish(
         self, tenant: str, adapter: str, content: bytes, activate: bool, actor: str
@@ -187,7 +216,9 @@ class Control:
             NotFound: no such tenant.
         """
         check_name("adapter", adapter)
-        checked = await asyncio.to_thread(self._check, content)
+        checked = await self._with_file(self._check, content)
+        # Again, now that its length is known: what is refused below would be written before.
+        await asyncio.to_thread(self._registry.upload_room, tenant, adapter, len(content))
         publish = partial(
             self._registry.publish,
             tenant,
@@ -199,7 +230,13 @@ class Control:
             activate=activate,
             actor=actor,
         )
-        published = await self._changes.make(publish, checked.for_serving() if activate else None)
+        ready = checked.for_serving() if activate else None
+        # What is a version already is not written again, only to be dropped.
+        is_known = await asyncio.to_thread(
+            self._registry.has_version, tenant, adapter, checked.digest
+        )
+        async with self._storing.stored(b"" if is_known else content) as upload:
+            published = await self._changes.make(partial(publish, upload=upload), ready)
         return schemas.Published(
             version=published.version.number,
             digest=published.version.digest,
@@ -207,30 +244,65 @@ class Control:
             release=_release_info(published.release) if published.release else None,
         )
 
-    async def list_adapters(self, tenant: str) -> schemas.AdapterList:
-        """A tenant's adapters. Raises NotFound."""
-        adapters = await asyncio.to_thread(self._registry.list_adapters, tenant)
+    async def list_adapters(
+        self, tenant: str, limit: int, after: str | None
+    ) -> schemas.AdapterList:
+        """List a tenant's adapters by name. Raises NotFound."""
+        adapters = await asyncio.to_thread(
+            self._registry.list_adapters, tenant, limit=limit + 1, after=after
+        )
         return schemas.AdapterList(
+            next=adapters[limit - 1].name if len(adapters) > limit else None,
             adapters=[
                 schemas.AdapterInfo(
                     name=each.name,
                     latest_version=each.latest,
                     release=_release_info(each.release) if each.release else None,
                 )
-                for each in adapters
-            ]
+                for each in adapters[:limit]
+            ],
         )
 
-    async def list_versions(self, tenant: str, adapter: str) -> schemas.VersionList:
-        """All versions of an adapter. Raises NotFound."""
-        versions = await asyncio.to_thread(self._registry.list_versions, tenant, adapter)
-        return schemas.VersionList(versions=[_version_info(each) for each in versions])
+    async def list_versions(
+        self, tenant: str, adapter: str, limit: int, after: int | None
+    ) -> schemas.VersionList:
+        """List versions of an adapter, oldest first. Raises NotFound."""
+        found = await asyncio.to_thread(
+            self._registry.list_versions, tenant, adapter, limit=limit + 1, after=after
+        )
+        return schemas.VersionList(
+            versions=[
+                schemas.VersionRow(
+                    version=each.number,
+                    digest=each.digest,
+                    backbone=each.backbone,
+                    size=each.size,
+                    created_at=each.created_at,
+                )
+                for each in found[:limit]
+            ],
+            next=found[limit - 1].number if len(found) > limit else None,
+        )
+
+    async def delete_adapter(self, tenant: str, adapter: str, actor: str) -> None:
+        """Delete an adapter with its versions and release. Raises NotFound."""
+        change = self._change(self._registry.delete_adapter, tenant, adapter, actor=actor)
+        self._drop(await change)
+
+    async def delete_version(self, tenant: str, adapter: str, number: int, actor: str) -> None:
+        """Delete a version. Raises NotFound; Conflict for one that is released."""
+        change = self._change(self._registry.delete_version, tenant, adapter, number, actor=actor)
+        self._drop(await change)
+
+    def _drop(self, digests: Iterable[str]) -> None:
+        """Forget versions that nobody has any more; those that were asked by number, too."""
+        for digest in digests:
+            self._residents.drop(digest)
 
     async def get_version(self, tenant: str, adapter: str, number: int) -> schemas.VersionInfo:
         """One version. Raises NotFound."""
-        return _version_info(
-            await asyncio.to_thread(self._registry.get_version, tenant, adapter, number)
-        )
+        version = await asyncio.to_thread(self._registry.get_version, tenant, adapter, number)
+        return await asyncio.to_thread(_version_info, version)
 
     async def find_version(self, tenant: str, adapter: str, number: int) -> ActiveRelease:
         """A version as a release would name it, of revision 0. Raises NotFound."""
@@ -251,7 +323,7 @@ class Control:
     async def read_file(self, tenant: str, adapter: str, number: int) -> tuple[str, bytes]:
         """Digest and bytes of one version. Raises NotFound."""
         version = await asyncio.to_thread(self._registry.get_version, tenant, adapter, number)
-        return version.digest, await asyncio.to_thread(self._registry.read_content, version.digest)
+        return version.digest, await self._with_file(self._registry.read_content, version.digest)
 
     async def get_release(self, tenant: str, adapter: str) -> schemas.ReleaseInfo:
         """Which version answers. Raises NotFound."""
@@ -303,23 +375,30 @@ class Control:
             return await self.rollback(tenant, adapter, expected, actor)
         return _release_info(release)
 
-    def list_backbones(self) -> schemas.BackboneList:
-        """The backbones served here."""
+    def list_backbones(self, limit: int, after: str | None) -> schemas.BackboneList:
+        """List the backbones served here by name."""
+        served = sorted((each.name, digest, each) for digest, each in self._backbones.items())
+        found = [each for each in served if after is None or each[0] > after]
         return schemas.BackboneList(
+            next=found[limit - 1][0] if len(found) > limit else None,
             backbones=[
                 schemas.BackboneInfo(
-                    name=backbone.name,
+                    name=name,
                     digest=digest,
                     modality=backbone.manifest.modality,
                     precision=backbone.manifest.precision,
                     features={
-                        name: list(feature.dims)
-                        for name, feature in backbone.manifest.features.items()
+                        feature: list(described.dims)
+                        for feature, described in backbone.manifest.features.items()
                     },
                 )
-                for digest, backbone in self._backbones.items()
-            ]
+                for name, digest, backbone in found[:limit]
+            ],
         )
+
+    async def _with_file(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._files, partial(work, *args, **kwargs))
 
     async def _change(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._changes.make(partial(call, *args, **kwargs))

@@ -20,12 +20,19 @@ _NOBODY = TenantState(keys=(), releases={})
 class Directory:
     """Keys and releases of all tenants as of one mark. Belongs to one event loop.
 
-    `forget` is called with each tenant whose own cached features are nobody's any more.
+    `forget` is called with each tenant whose own cached features are nobody's any more,
+    `forget_adapter` with the tenant and name of each adapter that has no release any more.
     """
 
-    def __init__(self, forget: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        forget: Callable[[str], None] = lambda _: None,
+        forget_adapter: Callable[[str, str], None] = lambda *_: None,
+    ) -> None:
         self._forget = forget
-        self.mark = Mark(0, None)
+        self._when_gone: list[Callable[[str], None]] = []
+        self._forget_adapter = forget_adapter
+        self.mark = Mark(0, None, "")
         self._tenants: dict[str, TenantState] = {}
         self._keys: dict[str, tuple[str, LiveKey]] = {}
         self._admin_keys: dict[str, LiveKey] = {}
@@ -40,10 +47,12 @@ class Directory:
         """The release that answers for an adapter. Raises NotFound."""
         state = self._tenants.get(tenant)
         if state is None:
-            raise NotFound(f"no tenant {tenant!r}")
+            raise NotFound(f"no tenant {tenant[:80]!r}")
         release = state.releases.get(adapter)
         if release is None:
-            raise NotFound(f"tenant {tenant!r} has no adapter {adapter!r} with a released version")
+            raise NotFound(
+                f"tenant {tenant!r} has no adapter {adapter[:80]!r} with a released version"
+            )
         return release
 
     def releases(self, tenant: str) -> Mapping[str, ActiveRelease]:
@@ -65,30 +74,43 @@ class Directory:
         """What a tenant may have at most; no limits for an unknown one."""
         return self._tenants.get(tenant, _NOBODY).quota
 
+    def when_gone(self, call: Callable[[str], None]) -> None:
+        """Have `call` called with each tenant that was deleted, though another has its name now."""
+        self._when_gone.append(call)
+
     def is_released(self, digest: str) -> bool:
         """Whether any release names this version."""
         return self._uses[digest] > 0
 
-    def update(self, snapshot: Snapshot) -> set[str]:
+    def update(self, snapshot: Snapshot, names: Collection[str] = ()) -> set[str]:
         """Take over the tenants of a snapshot; others stay as they are.
 
-        Returns the versions that no release names any more.
+        Those of `names` were sought, and are gone where the snapshot lacks them. Returns the
+        versions that no release names any more.
         """
-        return self._take(snapshot, snapshot.tenants)
+        return self._take(snapshot, names)
 
     def replace(self, snapshot: Snapshot) -> set[str]:
-        """As `update` with a snapshot of everything: a tenant that it lacks is gone."""
-        gone = dict.fromkeys(self._tenants.keys() - snapshot.tenants.keys(), _NOBODY)
-        unnamed = self._take(snapshot, {**snapshot.tenants, **gone})
-        for name in gone:
-            del self._tenants[name]
-        return unnamed
+        """As `update` with a snapshot of everything: a tenant that it lacks is gone.
 
-    def _take(self, snapshot: Snapshot, states: Mapping[str, TenantState]) -> set[str]:
+        In another history a tenant of the same name is another one.
+        """
+        if snapshot.mark.history != self.mark.history:
+            for name, state in self._tenants.items():
+                if state.feature_cache == "own":
+                    self._forget(name)
+        return self._take(snapshot, self._tenants.keys())
+
+    def _take(self, snapshot: Snapshot, names: Collection[str]) -> set[str]:
+        """Take over a snapshot, in which tenants of `names` are not there where they are gone."""
+        gone = self._tenants.keys() & (set(names) - snapshot.tenants.keys())
+        states = {**snapshot.tenants, **dict.fromkeys(gone, _NOBODY)}
         before = {each.digest for name in states for each in self.releases(name).values()}
         self._admin_keys = {key.id: key for key in snapshot.admin_keys}
         for name, state in states.items():
             self._put(name, state)
+        for name in gone:
+            del self._tenants[name]
         self.mark = snapshot.mark
         return {digest for digest in before if not self.is_released(digest)}
 
@@ -101,8 +123,22 @@ class Directory:
         for release in old.releases.values():
             if not self._uses[release.digest]:
                 del self._uses[release.digest]
+        is_another = old.made is not None and old.made != state.made
+        for adapter, release in old.releases.items():
+            if is_another or not _is_later(state.releases.get(adapter), release):
+                self._forget_adapter(tenant, adapter)
         for key in state.keys:
             self._keys[key.id] = (tenant, key)
         self._tenants[tenant] = state
-        if old.feature_cache == "own" != state.feature_cache:
+        if old.feature_cache == "own" and (is_another or state.feature_cache != "own"):
             self._forget(tenant)
+        if is_another:
+            for call in self._when_gone:
+                call(tenant)
+
+
+def _is_later(release: ActiveRelease | None, before: ActiveRelease) -> bool:
+    """Tell whether a release is of the same adapter: another of its name begins to count anew."""
+    return release is not None and (
+        release.digest == before.digest or release.revision > before.revision
+    )

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from dataclasses import dataclass
 
 from adapters.errors import (
@@ -24,6 +25,7 @@ from adapters.heads import HeadFailed
 
 logger = logging.getLogger(__name__)
 _RETRY_AFTER_S = 1
+_PATH = re.compile(r" /\S+[^\s:;,]")
 
 
 class InvalidJson(InvalidInput):
@@ -56,6 +58,12 @@ class AdapterUnavailable(HeadstockError):
     code = "adapter-unavailable"
 
 
+class UnsupportedCoding(HeadstockError):
+    """The body is compressed in a way that is not unpacked here."""
+
+    code = "unsupported-coding"
+
+
 class MethodNotAllowed(HeadstockError):
     """The path exists for other methods."""
 
@@ -66,6 +74,7 @@ class MethodNotAllowed(HeadstockError):
 STATUS: tuple[tuple[type[HeadstockError], int, str, str], ...] = (
     (InvalidJson, 400, "INVALID_ARGUMENT", "The body cannot be read"),
     (TooSlow, 408, "DEADLINE_EXCEEDED", "Took too long"),
+    (UnsupportedCoding, 415, "UNIMPLEMENTED", "Compressed in a way that is not known here"),
     (TooLarge, 413, "INVALID_ARGUMENT", "Too large"),
     (InvalidInput, 422, "INVALID_ARGUMENT", "Cannot be used as it is"),
     (NotFound, 404, "NOT_FOUND", "Not found"),
@@ -104,7 +113,10 @@ def to_problem(error: Exception) -> Problem:
     """The public side of an error. What is not meant for clients is logged and said in general."""
     for kind, status, grpc, title in STATUS:
         if isinstance(error, kind):
-            return Problem(status, grpc, error.code, title, str(error), _retry_after(error, status))
+            detail = str(error)
+            if isinstance(error, RegistryUnavailable):  # where its file lies is for the log alone
+                detail = _PATH.sub("", detail)
+            return Problem(status, grpc, error.code, title, detail, _retry_after(error, status))
     logger.error("a request failed inside the server", exc_info=error)
     detail = "the server failed on this request; its log has the reason"
     return Problem(500, "INTERNAL", HeadstockError.code, "Internal error", detail)

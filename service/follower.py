@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from adapters.errors import HeadstockError, RegistryUnavailable
-from adapters.registry import ActiveRelease, Change, Registry, TenantState
+from adapters.registry import ActiveRelease, Change, Registry, Snapshot, TenantState
 from service.directory import Directory
 from service.engine import ResidentAdapters
 from service.metrics import Metrics
@@ -57,8 +57,10 @@ class Follower:
                 other changes are applied then, and the next call tries again.
         """
         async with self._lock:
+            openings = self._registry.openings
             known = self._directory.mark
             if await asyncio.to_thread(self._registry.head) == known:
+                self._registry.adopt(openings, known)
                 return
             changes = await asyncio.to_thread(self._registry.changes_since, known, _MOST_CHANGES)
             names = _changed(changes)
@@ -66,23 +68,32 @@ class Follower:
             # The snapshot is read after the changes and may be newer: what changed in between for
             # other tenants than its own is still to be read.
             reached = changes[-1].mark if changes and names is not None else snapshot.mark
-            prepared, unread = await self._prepare(snapshot.tenants)
+            prepared, unread = await self._prepare(snapshot)
             mark = known if unread else reached
             applied = dataclasses.replace(snapshot, mark=mark, tenants=prepared)
-            take = self._directory.replace if names is None else self._directory.update
-            for digest in take(applied):
+            unnamed = (
+                self._directory.replace(applied)
+                if names is None
+                else self._directory.update(applied, names)
+            )
+            for digest in unnamed:
                 self._residents.drop(digest)
             if unread:
                 raise unread[0]
+            self._registry.adopt(openings, reached)
 
     async def _prepare(
-        self, tenants: Mapping[str, TenantState]
-    ) -> tuple[dict[str, TenantState], list[RegistryUnavailable]]:
+        self, snapshot: Snapshot
+    ) -> tuple[Mapping[str, TenantState], list[RegistryUnavailable]]:
         """New before old: load what replaces a resident version before anybody is sent to it.
 
         A version that cannot be loaded leaves the old one in place, and no other tenant's change
-        (a revoked key, say) is given up for it. Returns also why versions could not be read.
+        (a revoked key, say) is given up for it. Returns also why versions could not be read. In a
+        database that was restored nothing is old: what it does not have must not answer.
         """
+        tenants = snapshot.tenants
+        if snapshot.mark.history != self._directory.mark.history:
+            return tenants, []
         replaced = [
             (tenant, old, state.releases[adapter])
             for tenant, state in tenants.items()
@@ -125,6 +136,7 @@ class Follower:
             await asyncio.sleep(self._poll_s)
             try:
                 await self.catch_up()
+                await asyncio.to_thread(self._registry.checkpoint)
             except RegistryUnavailable as error:
                 self._report(str(error))
             except Exception:

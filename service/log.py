@@ -1,35 +1,90 @@
 """The log: one JSON object a line, on standard error.
 
 Nothing in it was said by a customer: route templates, names that were checked, ids, numbers. Values
-are encoded, so that none can begin a line of its own. Libraries' own lines take the same form.
+are encoded, so that none can begin a line of its own. Libraries' own lines take the same form, and
+so does all that is printed. Lines are written by a thread (`log_writer.py`): to log never waits and
+never fails.
 """
 
+import atexit
 import logging
+import os
 import random
 import re
 import sys
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, NamedTuple
 
 import structlog
-from structlog.typing import Processor
+
+from service.log_writer import CLOSED, Backlog, LogWriter
 
 _LIBRARIES: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "bentoml")
-_STAMP: Final[Processor] = structlog.processors.TimeStamper(fmt="iso", utc=True)
+_STAMP: Final = structlog.processors.TimeStamper(fmt="iso", utc=True)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 # W3C Trace Context: version, trace, parent, flags; neither id is all zeros.
 _TRACEPARENT: Final = re.compile(
     r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.ASCII
 )
-# Written by `log_request`; until logging is configured, nothing is.
-_requests: structlog.typing.FilteringBoundLogger | None = None
+_FAREWELL_S: Final = 1.0  # for what is left to be written at the end of the process
+
+
+class LogState(NamedTuple):
+    """How the log of this process is: what it has lost, and whether it is being lost now."""
+
+    dropped: int
+    is_failing: bool
+
+
+class _Log:
+    """The log of this process; nothing is written before it is configured."""
+
+    writer: LogWriter | None = None
+    # Used by `log_info`.
+    info: structlog.typing.FilteringBoundLogger | None = None
+
+
+class _Lines:
+    """structlog's logger: one line for each call."""
+
+    def __init__(self, put: Callable[[str], None]) -> None:
+        self._put = put
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        self._put(message + "\n")
+
+    debug = info = warning = error = critical = msg
+
+
+class _LinesHandler(logging.Handler):
+    """The same for the standard library's loggers."""
+
+    def __init__(self, put: Callable[[str], None]) -> None:
+        super().__init__()
+        self._put = put
+
+    def createLock(self) -> None:  # noqa: N802  # its name in the standard library
+        """None: `put` has its own, and two could be taken in two orders and never come free."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record as a line."""
+        try:
+            line = self.format(record) + "\n"
+        except Exception:  # arguments that do not fit the message, say
+            line = _line("a line of the log could not be written", "error", logger=record.name)
+        self._put(line)
 
 
 def configure(level: str) -> None:
     """Set up all logging of this process."""
-    global _requests
     minimum = logging.getLevelNamesMapping()[level.upper()]
-    handler = logging.StreamHandler(sys.stderr)
+    if _Log.writer is not None:
+        _Log.writer.close()
+    _Log.writer = writer = LogWriter(_descriptor(), Backlog(_loss_report))
+    atexit.register(writer.flush, _FAREWELL_S)
+    handler = _LinesHandler(writer.put)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -55,8 +110,8 @@ def configure(level: str) -> None:
         lambda record: not str(record.msg).startswith("Invalid encoding")
     )
     # Not through the loggers above: this is done at each request, and costs half as much.
-    _requests = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
+    _Log.info = structlog.wrap_logger(
+        _Lines(writer.put),
         processors=[
             structlog.processors.add_log_level,
             _STAMP,
@@ -67,6 +122,38 @@ def configure(level: str) -> None:
     )
 
 
+def log_state() -> LogState:
+    """How the log is now; a log that was not configured loses nothing."""
+    writer = _Log.writer
+    return LogState(0, False) if writer is None else LogState(writer.dropped, writer.is_failing)
+
+
+def flush_log() -> None:
+    """Wait for a moment until all lines are written."""
+    if _Log.writer is not None:
+        _Log.writer.flush(_FAREWELL_S)
+
+
+def _descriptor() -> int:
+    """Standard error, held open: whatever closes it later ends no log."""
+    if sys.stderr is None:  # closed when the process began; its number may be another file's now
+        return CLOSED
+    try:
+        return os.dup(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return CLOSED
+
+
+def _loss_report(lines: int) -> bytes:
+    return _line("log lines were lost here", "warning", lines=lines).encode()
+
+
+def _line(event: str, level: str, **facts: object) -> str:
+    """A line that goes through no logger."""
+    made = _STAMP(None, level, {"event": event, **facts, "level": level})
+    return str(structlog.processors.JSONRenderer()(None, level, made)) + "\n"
+
+
 def log_request(
     event: Literal["http", "grpc"],
     traceparent: str | None,
@@ -74,11 +161,15 @@ def log_request(
     facts: Mapping[str, object],
 ) -> None:
     """One request was answered, within `seconds`."""
-    if _requests is None:
-        return
     trace = trace_id(traceparent)
     named = {} if trace is None else {"trace_id": trace}
-    _requests.info(event, ms=round(1000 * seconds, 3), **named, **facts)
+    log_info(event, {"ms": round(1000 * seconds, 3), **named, **facts})
+
+
+def log_info(event: str, facts: Mapping[str, object]) -> None:
+    """Log what is no trouble, at level info; nothing before the log is configured."""
+    if _Log.info is not None:
+        _Log.info.info(event, **facts)
 
 
 def request_id(given: str | None) -> str:

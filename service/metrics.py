@@ -3,6 +3,7 @@
 The number of series is bounded by the code and the backbones that are served, whatever is asked.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -14,7 +15,10 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from service.log import log_state
 from service.usage import Usage
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -36,6 +40,28 @@ class EngineMetrics:
     lora_fills: Counter
 
 
+class _LogMetrics(Collector):
+    """The state of this process's log, as it is when it is asked for."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Both series, also while nothing was lost."""
+        state = log_state()
+        yield CounterMetricFamily(
+            "headstock_log_lines_dropped", "Lines of the log that were lost.", state.dropped
+        )
+        yield GaugeMetricFamily(
+            "headstock_log_failing", "1 while the log cannot be written.", state.is_failing
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TlsMetrics:
+    """Of the certificate; a server without TLS has none of them."""
+
+    expiry: Gauge
+    renewal_failing: Gauge
+
+
 class Metrics:
     """All metrics of one server, in a registry of its own."""
 
@@ -43,6 +69,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.usage = Usage()
         registry.register(self.usage)
+        registry.register(_LogMetrics())
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self.requests = Counter(
@@ -71,6 +98,18 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.connections = Gauge(
+            "headstock_connections", "Connections that are open.", ["protocol"], registry=registry
+        )
+        self.closed_connections = Counter(
+            "headstock_closed_connections",
+            "Connections that were closed to make room for others, or refused for want of room.",
+            ["protocol"],
+            registry=registry,
+        )
+        for protocol in ("http", "grpc"):
+            self.connections.labels(protocol)
+            self.closed_connections.labels(protocol)
         self._answered: dict[tuple[str, ...], tuple[Counter, Histogram]] = {}
         self.batch_rows = Histogram(
             "headstock_batch_rows",
@@ -188,6 +227,21 @@ class Metrics:
             backbone_seconds=self.backbone_seconds.labels(backbone),
             failed_rows=self.failed_rows.labels(backbone),
             lora_fills=self.lora_fills.labels(backbone),
+        )
+
+    def tls(self) -> TlsMetrics:
+        """The series of a server with TLS; to be asked for once."""
+        return TlsMetrics(
+            expiry=Gauge(
+                "headstock_tls_certificate_expiry_timestamp_seconds",
+                "When the first certificate of the chain in use expires, Unix time.",
+                registry=self.registry,
+            ),
+            renewal_failing=Gauge(
+                "headstock_tls_renewal_failing",
+                "1 while the certificate's files cannot be used, and an older one is.",
+                registry=self.registry,
+            ),
         )
 
     def render(self) -> bytes:

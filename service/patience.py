@@ -8,9 +8,6 @@ from typing import Self
 from adapters.errors import DeadlineExceeded, HeadstockError
 from service.errors import TimedOut, TooSlow
 
-# Less than the 10 seconds of bentoml, whose answer is no problem document and in no metric.
-REQUEST_S = 9.0
-BODY_S = 8.0  # of these, for the body
 NO_KEY_S = 2.0  # for the message of a call that needs no key
 
 Reason = Callable[[], HeadstockError]
@@ -53,17 +50,20 @@ class Patience:
             raise self._reason() from None
 
 
-def late(given_s: float) -> Reason:
-    """Why a request ends that had `given_s` seconds by its caller, or as many as each has."""
+def late(given_s: float, request_s: float) -> Reason:
+    """Make the reason for the end of a request that its caller gave `given_s` seconds.
+
+    Each request has `request_s`, whatever its caller says.
+    """
 
     def reason() -> DeadlineExceeded | TimedOut:
-        if given_s < REQUEST_S:
+        if given_s < request_s:
             return DeadlineExceeded(f"not done within the {given_s:g} seconds that were given")
-        return TimedOut(f"not done after {REQUEST_S:g} seconds; look before you repeat a change")
+        return TimedOut(f"not done after {request_s:g} seconds; look before you repeat a change")
 
     return reason
 
 
-def slow() -> TooSlow:
-    """Why a request ends whose body did not come."""
-    return TooSlow(f"the body was not there after {BODY_S:g} seconds")
+def slow(body_s: float) -> Reason:
+    """Make the reason for the end of a request whose body did not come in `body_s` seconds."""
+    return lambda: TooSlow(f"the body was not there after {body_s:g} seconds")

@@ -1,5 +1,6 @@
 """The one way from texts to predictions; every transport translates to this and back."""
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,28 +31,39 @@ from service.schemas import (
     PredictResponse,
 )
 from service.settings import Settings
+from service.statistics import Statistics, VersionStatistics
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A version's answers to all inputs, with the rows that they are about."""
+    """A version's answers to all inputs, with the rows that they are about.
+
+    These went through the backbone in so many batches as `runs`.
+    """
 
     release: ActiveRelease
     version: Adapter
     rows: Sequence[TextRow]
     answers: Sequence[Answer]
+    runs: int
 
 
 class Pipeline:
     """Answers predictions."""
 
     def __init__(
-        self, settings: Settings, directory: Directory, router: Router, charging: Charging
+        self,
+        settings: Settings,
+        directory: Directory,
+        router: Router,
+        charging: Charging,
+        statistics: Statistics,
     ) -> None:
         self._settings = settings
         self._directory = directory
         self._router = router
         self._charging = charging
+        self._statistics = statistics
         self._loads = LoadGuess()
 
     def check_room(self, tenant: str, adapter: str, body_bytes: int) -> None:
@@ -113,24 +125,48 @@ class Pipeline:
         top_k: int,
     ) -> list[Answered]:
         """Authorize, route, preprocess, compute; `adapters` are names with versions, if wanted."""
+        started = time.perf_counter()
         authorize(ask.principal, tenant, "predict")
         ask.facts.update(loggable(tenant, adapters[0][0] if len(adapters) == 1 else None))
         bounds.check_inputs(texts, self._settings)
-        self._charging.take_request(tenant)
+        if not ask.is_charged:
+            self._charging.take_request(tenant)
         routed: list[Routed] = []
         for adapter, version in adapters:
             routed.append(await self._router.route(tenant, adapter, version))
-            bounds.check_weights([each.version for each in routed], len(texts))
-        bounds.check_size(len(texts), top_k, [each.version for each in routed])
+            bounds.check_weights([each.version for each in routed], len(texts), self._settings)
         if len(routed) == 1:
             ask.facts["version"] = routed[0].release.number
-        answered = await self._compute(ask, tenant, routed, texts, top_k)
-        self._charging.count_request(tenant)
-        bounds.check_entities(answer for each in answered for answer in each.answers)
+        times = Times()
+        try:
+            versions = [each.version for each in routed]
+            bounds.check_size(len(texts), top_k, versions, self._settings)
+            answered = await self._compute(ask, tenant, routed, texts, top_k, times)
+            self._charging.count_request(tenant)
+            found = (answer for each in answered for answer in each.answers)
+            bounds.check_entities(found, self._settings)
+        except BaseException:
+            seconds = time.perf_counter() - started
+            for asked in routed:
+                self._counts(tenant, asked.release).add_failure(seconds)
+            raise
+        seconds = time.perf_counter() - started
+        for answer in answered:
+            counts = self._counts(tenant, answer.release)
+            counts.add_success(len(texts), answer.runs, times, seconds)
         return answered
 
+    def _counts(self, tenant: str, release: ActiveRelease) -> VersionStatistics:
+        return self._statistics.count(tenant, release.adapter, release.number)
+
     async def _compute(
-        self, ask: Ask, tenant: str, routed: Sequence[Routed], texts: Sequence[str], top_k: int
+        self,
+        ask: Ask,
+        tenant: str,
+        routed: Sequence[Routed],
+        texts: Sequence[str],
+        top_k: int,
+        times: Times,
     ) -> list[Answered]:
         """Each routed adapter's answers; one job for all that a pass of a backbone serves."""
         by_engine: defaultdict[Engine, list[int]] = defaultdict(list)
@@ -138,7 +174,7 @@ class Pipeline:
             by_engine[each.engine].append(place)
         answered: dict[int, Answered] = {}
         cache_mode = partial(self._directory.cache_mode, tenant)
-        times, all_tokens = Times(), 0
+        all_tokens = 0
         # One backbone after the other: a tenant with adapters on several is a rare one.
         for engine, places in by_engine.items():
             versions = {place: routed[place].version for place in places}
@@ -154,9 +190,11 @@ class Pipeline:
                 )
                 for group in groups
             ]
+            began = time.perf_counter()
             rows = await engine.preprocess(
                 texts, any(version.per_token for version in versions.values()), tenant
             )
+            times.prepare_s += time.perf_counter() - began
             tokens = count_tokens(rows)
             self._charging.take_tokens(tenant, tokens * len(jobs))
             all_tokens += tokens
@@ -165,11 +203,12 @@ class Pipeline:
                 load = Load(len(rows), jobs[0].cost(len(rows), tokens))
                 self._loads.learn(tenant, routed[0].release.digest, ask.body_bytes, load)
             found_by_job = await self._charging.compute(ask, engine, rows, jobs, times)
-            for group, found in zip(groups, found_by_job, strict=True):
+            runs_by_job = times.runs[-len(jobs) :]
+            for group, found, runs in zip(groups, found_by_job, runs_by_job, strict=True):
                 for position, place in enumerate(group):
                     own = [each[position] for each in found]
                     release, version = routed[place].release, routed[place].version
-                    answered[place] = Answered(release, version, rows, own)
+                    answered[place] = Answered(release, version, rows, own, runs)
         return [answered[place] for place in range(len(routed))]
 
 

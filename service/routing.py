@@ -1,11 +1,13 @@
 """Which version answers for an adapter, and which engine computes it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.adapter import Adapter
 from adapters.errors import InvalidAdapter, NotFound
 from adapters.registry import ActiveRelease
+from service.aside import aside
+from service.bounds import INLINE_MODELS
 from service.directory import Directory
 from service.engine import Engine, ResidentAdapters
 from service.errors import AdapterUnavailable
@@ -72,21 +74,38 @@ class Router:
         """
         self._engine(await self._find(tenant, adapter, version))
 
-    def index(self, tenant: str | None, ready_only: bool) -> ModelIndex:
-        """The released adapters of a tenant, of all where None, and whether they answer here."""
-        found = [
-            IndexedModel(
-                name=str(ModelName(name, release.adapter)),
-                version=str(release.number),
-                state="READY" if release.backbone in self._engines else "UNAVAILABLE",
-                reason=""
-                if release.backbone in self._engines
-                else f"its backbone {release.backbone} is not served here",
-            )
+    def backbones(self) -> Sequence[str]:
+        """The names of the backbones that are served here, sorted."""
+        return sorted(self._by_name)
+
+    def released_adapters(
+        self, tenant: str | None, ready_only: bool
+    ) -> list[tuple[str, ActiveRelease]]:
+        """The released adapters of a tenant, of all where None, each with its tenant's name."""
+        return [
+            (name, release)
             for name in (self._directory.tenants() if tenant is None else [tenant])
             for release in self._directory.releases(name).values()
+            if release.backbone in self._engines or not ready_only
         ]
-        return ModelIndex([each for each in found if each.state == "READY" or not ready_only])
+
+    async def index(self, tenant: str | None, ready_only: bool) -> ModelIndex:
+        """The released adapters of a tenant, of all where None, and whether they answer here."""
+        found = self.released_adapters(tenant, ready_only)
+        return await aside(len(found) > INLINE_MODELS, self._index, found)
+
+    def _index(self, found: Sequence[tuple[str, ActiveRelease]]) -> ModelIndex:
+        """It reads nothing that changes: it may run in a thread."""
+        return ModelIndex([self._indexed(name, release) for name, release in found])
+
+    def _indexed(self, tenant: str, release: ActiveRelease) -> IndexedModel:
+        is_served = release.backbone in self._engines
+        return IndexedModel(
+            name=str(ModelName(tenant, release.adapter)),
+            version=str(release.number),
+            state="READY" if is_served else "UNAVAILABLE",
+            reason="" if is_served else f"its backbone {release.backbone} is not served here",
+        )
 
     async def _find(self, tenant: str, adapter: str, version: int | None) -> ActiveRelease:
         release = self._directory.release(tenant, adapter)

@@ -1,7 +1,7 @@
 """The JSON of the `/v1` routes. OpenAPI is made from these models."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -53,9 +53,10 @@ class TenantInfo(Wire):
 
 
 class TenantList(Wire):
-    """All tenants, by name."""
+    """Tenants, by name. `next` goes on as `after`; null: there are no more."""
 
     tenants: list[TenantInfo]
+    next: str | None = None
 
 
 class FeatureCacheMode(Wire):
@@ -133,9 +134,10 @@ class KeyInfo(Wire):
 
 
 class KeyList(Wire):
-    """A tenant's keys, revoked ones included."""
+    """A tenant's keys, revoked ones included, oldest first. `next` goes on as `after`."""
 
     keys: list[KeyInfo]
+    next: str | None = None
 
 
 class AuditRow(Wire):
@@ -151,9 +153,10 @@ class AuditRow(Wire):
 
 
 class AuditTrail(Wire):
-    """Changes, newest first; older ones with `before` set to the last one's `seq`."""
+    """Changes, newest first. `next` goes on as `after`; null: there are no older ones."""
 
     changes: list[AuditRow]
+    next: int | None = None
 
 
 class ReleaseInfo(Wire):
@@ -169,14 +172,19 @@ class ReleaseRequest(Wire):
     stable: Annotated[int, Field(ge=1)]
 
 
-class VersionInfo(Wire):
-    """One immutable version, with the manifest of its file."""
+class VersionRow(Wire):
+    """An immutable version in a listing."""
 
     version: int
     digest: str
     backbone: str
     size: int
     created_at: datetime
+
+
+class VersionInfo(VersionRow):
+    """An immutable version with the manifest of its file."""
+
     manifest: dict[str, Any]
 
 
@@ -190,23 +198,25 @@ class Published(Wire):
 
 
 class VersionList(Wire):
-    """All versions of an adapter, oldest first."""
+    """Versions of an adapter, oldest first. `next` goes on as `after`."""
 
-    versions: list[VersionInfo]
+    versions: list[VersionRow]
+    next: int | None = None
 
 
 class AdapterInfo(Wire):
-    """An adapter with its newest version and its release."""
+    """An adapter with its newest version, null where all were deleted, and its release."""
 
     name: str
-    latest_version: int
+    latest_version: int | None
     release: ReleaseInfo | None
 
 
 class AdapterList(Wire):
-    """A tenant's adapters, by name."""
+    """A tenant's adapters, by name. `next` goes on as `after`."""
 
     adapters: list[AdapterInfo]
+    next: str | None = None
 
 
 class PredictRequest(Wire):
@@ -314,21 +324,48 @@ class FanOutResponse(Wire):
     results: list[PredictResponse]
 
 
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, fail_fast=True)
+]
+
+
 class EmbeddingsRequest(Wire):
     """Texts to embed, in OpenAI's shape. `model`: a backbone, or `tenant.adapter` for its LoRA."""
 
     input: Annotated[
-        str | Annotated[list[str], Field(min_length=1, fail_fast=True)],
-        Field(examples=["When will my order finally arrive?"]),
+        str
+        | Annotated[list[str], Field(min_length=1, fail_fast=True)]
+        | TokenIds
+        | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True)],
+        Field(
+            description="A text or a list of them. An array of token ids stands for a text if the "
+            "backbone's own tokenizer gives exactly these ids for it, special tokens included.",
+            examples=["When will my order finally arrive?"],
+        ),
     ]
     model: Annotated[str, StringConstraints(max_length=200), Field(examples=["minilm"])]
-    encoding_format: Literal["float", "base64"] = "float"
-    user: str | None = None  # OpenAI's, for its own ends
+    encoding_format: Literal["float", "base64"] | None = Field(None, description="Null: float.")
+    dimensions: int | None = Field(
+        None,
+        ge=1,
+        description="How many numbers of each vector: the model's own; or fewer, as many as a "
+        "backbone of the Matryoshka kind may be cut to. Null: the model's own.",
+    )
+    input_type: Annotated[str | None, StringConstraints(max_length=100)] = Field(
+        None,
+        description="query or document: the backbone's prompt of that name, if it has one. "
+        "Anything else, and null, changes nothing.",
+    )
+    # What clients send for other servers' ends: taken, and without a meaning here.
+    user: str | None = None
 
     @property
-    def texts(self) -> list[str]:
-        """The input as a list."""
-        return [self.input] if isinstance(self.input, str) else self.input
+    def inputs(self) -> list[str] | list[list[int]]:
+        """Texts, or the token ids of each."""
+        if isinstance(self.input, str):
+            return [self.input]
+        is_one = isinstance(self.input[0], int)
+        return cast("list[str] | list[list[int]]", [self.input] if is_one else self.input)
 
 
 class Embedding(Wire):
@@ -355,6 +392,30 @@ class EmbeddingsResponse(Wire):
     usage: TokenUsage
 
 
+class ModelInfo(Wire):
+    """A model in OpenAI's shape: a backbone, or an adapter as `tenant.adapter`.
+
+    `created` is when the server that answers has started, Unix time; `owned_by` is the adapter's
+    tenant, and headstock of a backbone.
+    """
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(Wire):
+    """The backbones that are served, then adapters by tenant and name.
+
+    With `has_more` they go on after the last one's id.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[ModelInfo]
+    has_more: bool
+
+
 class BackboneInfo(Wire):
     """A backbone that is served."""
 
@@ -366,6 +427,7 @@ class BackboneInfo(Wire):
 
 
 class BackboneList(Wire):
-    """All backbones that are served."""
+    """The backbones that are served, by name. `next` goes on as `after`."""
 
     backbones: list[BackboneInfo]
+    next: str | None = None

@@ -4,21 +4,21 @@
 does not bound connections and heads, nor the time of its drain.
 """
 
+import os
 import resource
 import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import uvicorn
 import uvloop
 
+from service.http.connections import HttpConnections
 from service.http.protocol import HEAD_S, BoundedHttp
 from service.runtime import Runtime
 from service.settings import Settings
-from service.tls import tls_files
-
-DRAIN_S = 12  # longer than any request may take; a client that does not read ends nothing
-_KEEP_ALIVE_S = 65  # longer than load balancers keep theirs, so that they close first
+from service.signals import settle_signals
 
 
 class BoundedLoop(uvloop.Loop):
@@ -31,17 +31,33 @@ class BoundedLoop(uvloop.Loop):
         return await super().create_server(*args, **kwargs)
 
 
+class PromptServer(uvicorn.Server):
+    """uvicorn's server, which would load all backbones before it ends for a signal of that time."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain; before the start is done there is nothing to drain."""
+        if not self.started:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+
+    def end_unless_drained(self, sig: int, _: FrameType | None) -> None:
+        """End at once, unless the server has ended in order for the signal."""
+        if not self.should_exit:
+            os._exit(128 + sig)
+
+
 def run() -> None:
     """Serve until SIGTERM or SIGINT; returns when all that was accepted is answered."""
-    from service.app import to_asgi  # it reads the settings
+    _hold_standard_descriptors()
+    from service.app import open_certificate, to_asgi  # it reads the settings
 
     settings = Settings()
     Runtime.check(settings)
-    tls = tls_files(settings)
+    certificate = open_certificate()
     # Connections of both ports and the registry share what the system lets a process open.
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
-    BoundedHttp.most_connections = settings.max_connections
+    BoundedHttp.held = HttpConnections(settings.max_connections, settings.max_connections_per_host)
     config = uvicorn.Config(
         to_asgi(),
         host=settings.host,
@@ -51,17 +67,30 @@ def run() -> None:
         loop="service.server:BoundedLoop",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here asks for a client's address or scheme
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
-        ssl_certfile=tls.certificate if tls else None,
-        ssl_keyfile=tls.key if tls else None,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.drain_s,
+        ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
     )
-    # uvicorn raises the signal once more when it is done, so that a shell can see it. Here that is
-    # an orderly end.
+    server = PromptServer(config)
+    # Until uvicorn takes these signals, and when it is done, since it raises them once more then,
+    # so that a shell can see them. Here that is an orderly end.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    server = uvicorn.Server(config)
+        signal.signal(number, server.end_unless_drained)
+    settle_signals()
     server.run()
     if not server.started:
         sys.exit(1)
+
+
+def _hold_standard_descriptors() -> None:
+    """Give those that are closed to /dev/null: else the registry could get the number 2.
+
+    Libraries that print errors by that number would then write into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free

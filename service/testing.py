@@ -46,6 +46,7 @@ class FakeBackbone(Backbone):
             files={},
         )
         self.digest = "ab" * 32
+        self.kernels = "exact"
         self.width = width
         self.batches: list[int] = []
         self._before_run = before_run
@@ -55,6 +56,7 @@ class FakeBackbone(Backbone):
         text: str,
         with_spans: bool = False,
         at_once: bool = False,  # noqa: ARG002  # as of a real one
+        prompt: str | None = None,  # noqa: ARG002  # as of a real one
     ) -> TextRow:
         """One token a word; the ids are the words' lengths."""
         ids = np.array([len(word) for word in text.split() or [""]], dtype=np.int64)
@@ -62,6 +64,15 @@ class FakeBackbone(Backbone):
             return TextRow(ids)
         characters = tuple(match.span() for match in re.finditer(r"\S+", text))
         return TextRow(ids, Spans(np.arange(len(characters)), characters))
+
+    def preprocess_all(
+        self,
+        texts: Sequence[str],
+        with_spans: bool = False,
+        prompt: str | None = None,  # noqa: ARG002  # as of a real one
+    ) -> list[TextRow]:
+        """Make one row per text."""
+        return [self.preprocess(text, with_spans) for text in texts]
 
     def run(
         self,

@@ -46,6 +46,10 @@ class Usage(Collector):
         self._used[tenant].add(requests, rows, tokens, cost)
         self._cost += cost
 
+    def forget(self, tenant: str) -> None:
+        """Drop the counts of a tenant that was deleted."""
+        self._used.pop(tenant, None)
+
     def of(self, tenant: str) -> Used:
         """What a tenant has used."""
         return self._used[tenant] if tenant in self._used else Used()

@@ -16,6 +16,7 @@ def make_engine(
     *,
     queue_rows: int = 10_000,
     longest_wait_s: float = 1000,
+    request_s: float = 1000,
     batch_tokens: int = 256,
     runs: int = 1,
     lora_ranks: int = 256,
@@ -24,7 +25,9 @@ def make_engine(
 ) -> Engine:
     """An engine that has not been started."""
     metrics = metrics or Metrics()
-    limits = EngineLimits(queue_rows, longest_wait_s, batch_tokens, runs, lora_ranks, tokens_per_s)
+    limits = EngineLimits(
+        queue_rows, longest_wait_s, request_s, batch_tokens, runs, lora_ranks, tokens_per_s
+    )
     cache = FeatureCache(cache_bytes, metrics)
     return Engine(backbone, limits, metrics.engine(backbone.name), cache)
 

@@ -7,18 +7,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from backbone import Backbone
 from backbone.files import file_sha256
-from backbone.manifest import Source, TextPreprocessing
-from backbone.surgery.features import (
-    add_layers,
-    add_pooling,
-    expose,
-    keep_outputs,
-    strip_provenance,
-)
+from backbone.manifest import MANIFEST_FILE, Source, TextPreprocessing
+from backbone.package import load_backbone, read_manifest
+from backbone.surgery.features import expose, keep_outputs, strip_provenance
+from backbone.surgery.pooling import add_layers, add_pooling
 from backbone.surgery.sites import find_sites
 from training.backbones.add import OnnxOptions, add_from_onnx
 from training.backbones.packing import DEFAULT, Build, Draft, pack
@@ -26,6 +22,7 @@ from training.backbones.packing import DEFAULT, Build, Draft, pack
 Weight = NDArray[np.float32]
 WIDTH = 8
 MAX_LENGTH = 16
+MARKED = "marked"  # the name of the one with special tokens
 LAYERS = ("embedded", "mixed", "tokens")
 # The printable ASCII characters, one token each.
 _VOCABULARY = {"[PAD]": 0, "[UNK]": 1} | {chr(code): code - 30 for code in range(32, 127)}
@@ -123,8 +120,8 @@ def layered_draft(file: Path, inner: Sequence[str] = LAYERS[:-1]) -> Draft:
     expose(model, "last_hidden_state", "tokens", ("n", "t", WIDTH))
     sites = find_sites(model)
     strip_provenance(model)
-    add_pooling(model, WIDTH, "mean")
-    add_layers(model, inner, WIDTH, "mean")
+    add_pooling(model, WIDTH)
+    add_layers(model, inner, WIDTH)
     keep_outputs(model, ("tokens", "pooled", "layers"))
     settings = TextPreprocessing(max_length=MAX_LENGTH, pad_id=0)
     source = Source(kind="folder", id=file.parent.name, weights_sha256=file_sha256(file))
@@ -138,3 +135,29 @@ def make_tiny_backbone(root: Path, name: str = "tiny", build: Build = DEFAULT) -
     file = write_tiny_model(source)
     options = OnnxOptions(max_length=MAX_LENGTH)
     return add_from_onnx(file, options, root, name, lambda _: None, build=build).backbone
+
+
+def make_marked_backbone(root: Path) -> Backbone:
+    """The tiny backbone with special tokens at the ends of texts, of the Matryoshka kind.
+
+    Its manifest names prompts, as one of a folder of sentence-transformers does.
+    """
+    source = root.parent / f"{MARKED}-source"
+    source.mkdir()
+    file = write_tiny_model(source)
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokenizer.add_special_tokens(["{", "}"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="{:0 $A:0 }:0", special_tokens=[(mark, _VOCABULARY[mark]) for mark in "{}"]
+    )
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.save(str(source / "tokenizer.json"))
+    options, build = OnnxOptions(max_length=MAX_LENGTH), Build(matryoshka=(4, 2))
+    add_from_onnx(file, options, root, MARKED, lambda _: None, build=build)
+    manifest = read_manifest(root / MARKED)
+    settings = manifest.preprocessing.model_copy(
+        update={"prompts": {"query": "q: ", "passage": "p: "}}
+    )
+    manifest = manifest.model_copy(update={"preprocessing": settings})
+    (root / MARKED / MANIFEST_FILE).write_text(manifest.model_dump_json())
+    return load_backbone(root / MARKED)

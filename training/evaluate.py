@@ -1,5 +1,6 @@
 """Measuring adapters by the very code that answers requests: graph, head and answer."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from adapters.adapter import Adapter
 from adapters.manifest import Manifest, Measured
 from backbone import Backbone, BackboneNotFound, find_backbone, list_backbones, load_backbone
 from training.data.rows import Columns, Rows, read_rows
-from training.data.splits import Split, split_rows
+from training.data.splits import Split, refuse_similar_splits, split_rows
 from training.errors import InvalidData
 from training.features import Encoded, FeatureCache, Progress, encode_texts
 from training.tasks import TASKS, Scored
@@ -109,6 +110,7 @@ def _given_split(rows: Rows[Any], columns: Columns, data: Path) -> Split:
     if rows.splits is None:
         everything = np.arange(len(rows.texts))
         return Split(train=everything[:0], test=everything, given=False)
+    refuse_similar_splits(Counter(rows.splits), (columns.test,))
     splits = np.array(rows.splits)
     test = np.flatnonzero(splits == columns.test)
     if not len(test):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adapters.lora import Lora
 from backbone import Backbone, Spans, TextRow
-from training.cores import cores
+from backbone.cores import cores
 from training.errors import TrainingError
 
 # Features: of a text, of its tokens, of a text in each layer.

@@ -14,10 +14,11 @@ from adapters.adapter import build_adapter
 from adapters.manifest import Calibration, Manifest, Training
 from adapters.scoring import build_scorer
 from backbone import Backbone
+from training.data.names import similar_names
 from training.data.rows import Columns, Rows, read_rows
-from training.data.splits import Leaks, Split, find_leaks, split_rows
+from training.data.splits import EXAMPLES, Split, find_leaks, split_rows, unused_splits
 from training.data.unlabelled import NONE, read_unlabelled
-from training.errors import InvalidRecipe
+from training.errors import InvalidRecipe, named_counts
 from training.evaluate import measure_adapter, score_texts
 from training.features import LAYERS, POOLED, TOKENS, Encoded, FeatureCache
 from training.finetune.fitting import fit_with_lora
@@ -191,7 +192,7 @@ def train_lesson(
         run.end()
     notes = notes if given is None else given.notes
     notes = (*teaching.unlabelled.notes, *fitted.notes, *notes)
-    warnings = (*notes, *_warnings(task, find_leaks(rows, split), fitted, manifest))
+    warnings = (*notes, *_warnings(task, lesson, fitted, manifest))
     return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
 
 
@@ -249,9 +250,12 @@ def golden_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return golden
 
 
-def _warnings(task: Task[Any], leaks: Leaks, fitted: Fitted, manifest: Manifest) -> tuple[str, ...]:
+def _warnings(
+    task: Task[Any], lesson: Lesson, fitted: Fitted, manifest: Manifest
+) -> tuple[str, ...]:
     """What a careful person would point out before trusting the figures."""
-    warnings = []
+    leaks = find_leaks(lesson.rows, lesson.split)
+    warnings = _about_names(lesson)
     if leaks.count:
         warnings.append(
             f"test rows that stand in the training rows too: {leaks.count}; the figures flatter: "
@@ -272,13 +276,27 @@ def _warnings(task: Task[Any], leaks: Leaks, fitted: Fitted, manifest: Manifest)
     return tuple(warnings)
 
 
+def _about_names(lesson: Lesson) -> list[str]:
+    """Labels that look alike, and rows of splits that nothing uses."""
+    warnings = []
+    if similar := similar_names(lesson.teaching.labels):
+        groups = "; ".join(" and ".join(map(ascii, group)) for group in similar[:EXAMPLES])
+        warnings.append(
+            f"labels that differ in case, Unicode form, spaces or invisible characters alone: "
+            f"{groups}; they are trained as different ones"
+        )
+    if unused := unused_splits(lesson.rows, lesson.split):
+        warnings.append(f"rows of other splits are not used: {named_counts(unused.items())}")
+    return warnings
+
+
 def _better_baselines(manifest: Manifest) -> list[str]:
-    """Baselines that beat the adapter in the task's first figure, of which more is better."""
+    """Baselines as good as the adapter in the task's first figure, of which more is better."""
     measured = manifest.measured
     if measured is None:
         return []
     first, ours = next(iter(measured.adapter.items()))
-    return [name for name, them in measured.baselines.items() if them[first].value > ours.value]
+    return [name for name, them in measured.baselines.items() if them[first].value >= ours.value]
 
 
 def _quoted(examples: Sequence[str]) -> str:

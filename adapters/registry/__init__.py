@@ -1,6 +1,5 @@
 """The registry: the one database of tenants, keys, adapters, versions, releases and audit."""
 
-from adapters.registry.database import BUSY_TIMEOUT_S, sqlite_path
 from adapters.registry.keys import (
     NewKey,
     Scope,
@@ -26,9 +25,12 @@ from adapters.registry.records import (
     Snapshot,
     Tenant,
     TenantState,
+    UploadRoom,
     Version,
+    VersionRow,
 )
 from adapters.registry.registry import Registry
+from adapters.registry.sqlite import BUSY_TIMEOUT_S, sqlite_path
 
 __all__ = [
     "BUSY_TIMEOUT_S",
@@ -51,7 +53,9 @@ __all__ = [
     "Snapshot",
     "Tenant",
     "TenantState",
+    "UploadRoom",
     "Version",
+    "VersionRow",
     "new_key",
     "parse_key",
     "same_digest",

@@ -1,6 +1,7 @@
 """Bring a database's tables up to date with alembic, from code alone."""
 
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,16 +25,25 @@ def is_current(connection: Connection, path: Path) -> bool:
         RegistryUnavailable: a newer Headstock, or another program, made the tables.
     """
     revision = MigrationContext.configure(connection).get_current_revision()
-    script = ScriptDirectory.from_config(_config())
-    known = {each.revision for each in script.walk_revisions()}
     if revision is None and inspect(connection).get_table_names():
         raise RegistryUnavailable(f"{path} holds the tables of another program: give another path")
-    if revision is not None and revision not in known:
+    if revision is not None and revision not in known_revisions():
         raise RegistryUnavailable(
             f"the registry's database {path} was made by a newer Headstock (schema "
             f"{revision!a}): update Headstock, or give another path"
         )
-    return revision == script.get_current_head()
+    return revision == _newest_revision()
+
+
+@cache
+def known_revisions() -> frozenset[str]:
+    """The schemas that this Headstock can read and bring up to date."""
+    return frozenset(each.revision for each in _script().walk_revisions())
+
+
+@cache
+def _newest_revision() -> str | None:
+    return _script().get_current_head()
 
 
 def upgrade(connection: Connection, path: Path) -> None:
@@ -49,6 +59,10 @@ def upgrade(connection: Connection, path: Path) -> None:
     config.attributes["connection"] = connection
     with _LOCK:
         command.upgrade(config, "head")
+
+
+def _script() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
 
 
 def _config() -> Config:

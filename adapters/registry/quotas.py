@@ -1,13 +1,13 @@
 """What a tenant may have at most: set by operators, held to in the transaction of each publish."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
 from adapters.errors import InvalidInput, QuotaExceeded
 from adapters.registry.audit import Write
-from adapters.registry.records import Holdings, Quota
+from adapters.registry.records import Holdings, Quota, UploadRoom
 from adapters.registry.tables import adapters, quotas, tenants, versions
 from adapters.registry.tenants import tenant_id
 
@@ -81,14 +81,50 @@ def check_holdings(write: Write, tenant: str) -> None:
     quota = get_quota(write.connection, tenant)
     if quota.adapters is quota.versions is quota.bytes is None:
         return
-    has = holdings(write.connection, tenant)
+    refusal = _refusal(tenant, quota, holdings(write.connection, tenant))
+    if refusal:
+        raise QuotaExceeded(refusal)
+
+
+def upload_room(connection: Connection, tenant: str, adapter: str, announced: int) -> UploadRoom:
+    """Return how much of an upload may be read; `announced` 0: its length is not known.
+
+    What `check_holdings` would refuse is refused before its bytes are read. Bytes that are there
+    already add nothing: a file as long as a version of the adapter may be one.
+
+    Raises:
+        NotFound: no such tenant.
+        QuotaExceeded: not even one byte more, or not as many as are announced.
+    """
+    quota = get_quota(connection, tenant)
+    if quota.adapters is quota.versions is quota.bytes is None:
+        return UploadRoom()
+    of_adapter = (tenants.c.name == tenant) & (adapters.c.name == adapter)
+    query = select(versions.c.size).select_from(tenants.join(adapters).join(versions))
+    known = set(connection.scalars(query.where(of_adapter)))
+    has = holdings(connection, tenant)
+    size = announced or 1
+    with_it = Holdings(has.adapters + (not known), has.versions + 1, has.bytes + size)
+    refusal = _refusal(tenant, quota, with_it)
+    if refusal is None:
+        left = None if quota.bytes is None else quota.bytes - has.bytes
+        too_many = replace(with_it, bytes=(quota.bytes or 0) + 1)
+        return UploadRoom(left, _refusal(tenant, quota, too_many) or "")
+    if not known or (announced and announced not in known):
+        raise QuotaExceeded(refusal)
+    return UploadRoom(max(known), refusal)
+
+
+def _refusal(tenant: str, quota: Quota, has: Holdings) -> str | None:
+    """Why a tenant may not have as much; None: it may."""
     for name, limit, count in (
         ("adapters", quota.adapters, has.adapters),
         ("versions", quota.versions, has.versions),
         ("bytes", quota.bytes, has.bytes),
     ):
         if limit is not None and count > limit:
-            raise QuotaExceeded(
+            return (
                 f"tenant {tenant} would have {count} {name}, and may have {limit}; an operator "
                 "can raise the quota"
             )
+    return None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from adapters.errors import QuotaExceeded
 from adapters.registry.keys import Scope
 
 
@@ -34,25 +35,35 @@ class KeyInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """One immutable adapter file without its bytes; `size` is in bytes, `backbone` a digest."""
+class VersionRow:
+    """An immutable adapter file in a listing; `size` is in bytes, `backbone` a digest."""
 
     number: int
     digest: str
     backbone: str
     size: int
-    manifest: str
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
+class Version(VersionRow):
+    """One with its manifest, which may be megabytes of JSON."""
+
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewVersion:
-    """What a publish brings: the file's bytes and what was read from them."""
+    """What a publish brings: the file's bytes and what was read from them.
+
+    `upload` names the upload that has the bytes already, in parts.
+    """
 
     digest: str
     backbone: str
     manifest: str
     content: bytes = field(repr=False)
+    upload: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +77,8 @@ class Release:
 
 
 # What a compare-and-set asks of the present release: nothing, that there is one, its revision
-# (0: that there is none yet).
-ExpectedRevision = int | Literal["any"] | None
+# (0: that there is none yet), one of several revisions.
+ExpectedRevision = int | frozenset[int] | Literal["any"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +92,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
-    """An adapter in a listing; `latest` is its highest version number."""
+    """An adapter in a listing; `latest` is its newest version, None where all were deleted."""
 
     name: str
-    latest: int
+    latest: int | None
     release: Release | None
 
 
@@ -103,13 +114,15 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in the registry's history. The time (None before the first change) is a part of it:
+    """A place in the registry's history: the id of the history, and the newest change in it.
 
-    a database that was restored from a backup grows back to the same numbers with other changes.
+    The time (None before the first change) is a part of it: a copy that was put in place by hand
+    has the same id, and grows back to the same numbers with other changes.
     """
 
     seq: int
     at: datetime | None
+    history: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +135,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class LiveKey:
-    """A key that was neither revoked nor expired when it was read, as authentication needs it."""
+    """A key that was not revoked when it was read; whether it has expired is asked at each use."""
 
     id: str
     secret_sha256: str = field(repr=False)
@@ -162,13 +175,30 @@ class Holdings:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadRoom:
+    """How many bytes a tenant's quota leaves for one more file; None: no limit."""
+
+    most: int | None = None
+    refusal: str = ""
+
+    def check(self, size: int) -> None:
+        """Raise QuotaExceeded for a file of more bytes."""
+        if self.most is not None and size > self.most:
+            raise QuotaExceeded(self.refusal)
+
+
+@dataclass(frozen=True, slots=True)
 class TenantState:
-    """All that a server needs to authenticate and route one tenant; releases by adapter name."""
+    """All that a server needs to authenticate and route one tenant; releases by adapter name.
+
+    `made` tells a tenant from one that had its name before: the row's number, and the moment.
+    """
 
     keys: tuple[LiveKey, ...]
     releases: Mapping[str, ActiveRelease]
     feature_cache: CacheMode = "off"
     quota: Quota = Quota()
+    made: tuple[int, datetime] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 The rules live beside their tables (`tenants`, `quotas`, `versions`, `releases`, `snapshot`,
 `audit`). Any method may raise RegistryUnavailable, and InvalidName for a name that breaks the
 naming rule. `actor` is the id of the key that acts, "admin" or "setup"; it goes into the audit
-trail.
+trail. Changes may raise Unauthenticated: the key was revoked meanwhile.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from adapters.registry import audit, quotas, releases, snapshot, tenants, versions
+from adapters.registry import (
+    audit,
+    deletion,
+    quotas,
+    releases,
+    snapshot,
+    tenants,
+    uploads,
+    versions,
+)
 from adapters.registry.audit import Write
 from adapters.registry.database import Database
 from adapters.registry.records import (
@@ -29,7 +38,9 @@ from adapters.registry.records import (
     Release,
     Snapshot,
     Tenant,
+    UploadRoom,
     Version,
+    VersionRow,
 )
 
 Clock = Callable[[], datetime]
@@ -73,10 +84,18 @@ class Registry:
         with self._write(actor) as write:
             return tenants.create_tenant(write, name)
 
-    def list_tenants(self) -> list[Tenant]:
-        """All tenants by name."""
+    def list_tenants(self, *, limit: int | None = None, after: str | None = None) -> list[Tenant]:
+        """Tenants by name: at most `limit`, those that follow the name `after`."""
         with self._database.read() as connection:
-            return tenants.list_tenants(connection)
+            return tenants.list_tenants(connection, limit, after)
+
+    def delete_tenant(self, name: str, *, actor: str) -> list[str]:
+        """Delete a tenant with its keys, quota and adapters; NotFound without it.
+
+        Returns the digests that no version has any more.
+        """
+        with self._write(actor) as write:
+            return deletion.delete_tenant(write, name)
 
     def get_feature_cache(self, tenant: str) -> CacheMode:
         """The mode of a tenant's feature cache; NotFound without the tenant."""
@@ -149,22 +168,63 @@ class Registry:
         with self._write(actor) as write:
             return tenants.rotate_key(write, tenant, key_id, overlap, lifetime)
 
-    def list_keys(self, tenant: str) -> list[KeyInfo]:
-        """A tenant's keys, revoked ones too, oldest first; NotFound without the tenant."""
+    def list_keys(
+        self, tenant: str, *, limit: int | None = None, after: str | None = None
+    ) -> list[KeyInfo]:
+        """A tenant's keys, revoked ones too, oldest first: those that follow the key `after`.
+
+        NotFound without the tenant, or that key.
+        """
         with self._database.read() as connection:
-            return tenants.list_keys(connection, tenant)
+            return tenants.list_keys(connection, tenant, limit, after)
 
     def revoke_key(self, tenant: str, key_id: str, *, actor: str) -> None:
         """End a key, once or again; NotFound when it is not this tenant's."""
         with self._write(actor) as write:
             tenants.revoke_key(write, tenant, key_id)
 
-    def ensure_admin_key(self) -> str | None:
-        """Make the admin key on first use and return its text; None when there is one."""
+    def ensure_admin_key(self, show: Callable[[str], None] = lambda _: None) -> str | None:
+        """Make the admin key on first use and return its text; None when there is one.
+
+        It is kept only if `show` did not fail with it: one that nobody has seen helps nobody.
+        """
         with self._write("setup") as write:
-            return tenants.ensure_admin_key(write)
+            key = tenants.ensure_admin_key(write)
+            if key is not None:
+                show(key)
+            return key
 
     # Adapters and versions
+
+    def upload_room(self, tenant: str, adapter: str, announced: int = 0) -> UploadRoom:
+        """How much of an upload of a length (0: not known) the tenant's quota leaves room for.
+
+        Raises:
+            NotFound: no such tenant.
+            QuotaExceeded: there is no room for it.
+        """
+        with self._database.read() as connection:
+            return quotas.upload_room(connection, tenant, adapter, announced)
+
+    def has_version(self, tenant: str, adapter: str, digest: str) -> bool:
+        """Whether these bytes are a version of an adapter already."""
+        with self._database.read() as connection:
+            return versions.has_version(connection, tenant, adapter, digest)
+
+    def begin_upload(self, upload: str) -> None:
+        """Begin to store a long file in parts, by a new random name."""
+        with self._write("upload") as write:
+            uploads.begin(write, upload)
+
+    def add_part(self, upload: str, number: int, content: bytes) -> None:
+        """Store a part of an upload, the first one of number 0."""
+        with self._write("upload") as write:
+            uploads.add_part(write, upload, number, content)
+
+    def drop_upload(self, upload: str) -> None:
+        """Drop an upload that no version has."""
+        with self._write("upload") as write:
+            uploads.drop(write, upload)
 
     def publish(
         self,
@@ -177,18 +237,20 @@ class Registry:
         content: bytes,
         activate: bool,
         actor: str,
+        upload: str | None = None,
     ) -> Published:
         """Add a version, and the adapter with its first; the same bytes again are the same version.
 
-        With `activate` it answers from now on. Without, an adapter's first version leaves it
-        with no release.
+        `upload` names an upload whose parts are the content. With `activate` the version answers
+        from now on. Without, an adapter's first version leaves it with no release.
 
         Raises:
             InvalidInput: a digest is malformed, or not that of the content.
             NotFound: no such tenant.
             QuotaExceeded: the tenant would have more than it may.
+            RegistryUnavailable: the upload's parts are not all there.
         """
-        new = NewVersion(digest, backbone, manifest, content)
+        new = NewVersion(digest, backbone, manifest, content, upload)
         versions.check_new(new)
         with self._write(actor) as write:
             row = versions.ensure_adapter(write, tenant, adapter)
@@ -200,16 +262,45 @@ class Registry:
                 return Published(version, created, release)
             return Published(version, created, releases.current(write.connection, row))
 
-    def list_adapters(self, tenant: str) -> list[AdapterInfo]:
-        """A tenant's adapters by name; NotFound without the tenant."""
+    def list_adapters(
+        self, tenant: str, *, limit: int | None = None, after: str | None = None
+    ) -> list[AdapterInfo]:
+        """A tenant's adapters by name: those that follow `after`; NotFound without the tenant."""
         with self._database.read() as connection:
-            return versions.list_adapters(connection, tenant)
+            return versions.list_adapters(connection, tenant, limit, after)
 
-    def list_versions(self, tenant: str, adapter: str) -> list[Version]:
-        """An adapter's versions, oldest first; NotFound without the adapter."""
+    def list_versions(
+        self, tenant: str, adapter: str, *, limit: int | None = None, after: int | None = None
+    ) -> list[VersionRow]:
+        """An adapter's versions, oldest first: those that follow the number `after`.
+
+        NotFound without the adapter.
+        """
         with self._database.read() as connection:
             row = versions.find_adapter(connection, tenant, adapter)
-            return versions.list_versions(connection, row)
+            return versions.list_versions(connection, row, limit, after)
+
+    def delete_adapter(self, tenant: str, adapter: str, *, actor: str) -> list[str]:
+        """Delete an adapter with its versions and release; NotFound without it.
+
+        Returns the digests that no version has any more.
+        """
+        with self._write(actor) as write:
+            row = versions.find_adapter(write.connection, tenant, adapter)
+            return deletion.delete_adapter(write, row)
+
+    def delete_version(self, tenant: str, adapter: str, number: int, *, actor: str) -> list[str]:
+        """Delete a version that is not released; its number is never given again.
+
+        Returns the digests that no version has any more.
+
+        Raises:
+            NotFound: no such adapter or version.
+            Conflict: the version is released.
+        """
+        with self._write(actor) as write:
+            row = versions.find_adapter(write.connection, tenant, adapter)
+            return deletion.delete_version(write, row, number)
 
     def get_version(self, tenant: str, adapter: str, number: int) -> Version:
         """One version; NotFound without it."""
@@ -285,6 +376,22 @@ class Registry:
 
     # Following
 
+    @property
+    def openings(self) -> int:
+        """How many files were opened: one more where another came to the registry's path."""
+        return self._database.openings
+
+    def adopt(self, openings: int, mark: Mark) -> None:
+        """Accept changes of the history of `mark`, which has been followed up to there.
+
+        `openings` is what it was before that was read. Needed after a restore only.
+        """
+        self._database.adopt(openings, mark.history)
+
+    def checkpoint(self) -> None:
+        """Empty the write-ahead log, if nobody is in the way."""
+        self._database.checkpoint()
+
     def head(self) -> Mark:
         """Where the newest change stands, number 0 before the first."""
         with self._database.read() as connection:
@@ -301,22 +408,24 @@ class Registry:
     def read_tenants(self, names: Collection[str] | None = None) -> Snapshot:
         """Keys and releases of the tenants `names`, or of all, at one moment."""
         with self._database.read() as connection:
-            return snapshot.read(connection, names, self._clock().astimezone(UTC))
+            return snapshot.read(connection, names)
 
     def list_audit(
-        self, tenant: str | None = None, *, limit: int = 100, before: int | None = None
+        self, tenant: str | None = None, *, limit: int | None = None, after: int | None = None
     ) -> list[AuditRow]:
-        """The audit trail, newest first: of one tenant or of all, older than the row `before`.
+        """The audit trail, newest first: of one tenant or of all, what follows the row `after`.
 
         NotFound for an unknown tenant.
         """
         with self._database.read() as connection:
             if tenant is not None:
                 tenants.tenant_id(connection, tenant)
-            return audit.list_audit(connection, tenant, limit, before)
+            return audit.list_audit(connection, tenant, limit, after)
 
     @contextmanager
     def _write(self, actor: str) -> Iterator[Write]:
         with self._database.write() as connection:
             # Asked under the write lock: times are in the order of the changes.
-            yield Write(connection, self._clock().astimezone(UTC), actor)
+            write = Write(connection, self._clock().astimezone(UTC), actor)
+            tenants.check_actor(write)
+            yield write

@@ -15,6 +15,8 @@ from adapters.registry.records import ExpectedRevision, Release
 from adapters.registry.tables import releases
 from adapters.registry.versions import AdapterRow, get_version
 
+_MOST_SHOWN = 5  # revisions in a message
+
 
 def current(connection: Connection, adapter: AdapterRow) -> Release | None:
     """The release in force, None before the first."""
@@ -77,9 +79,13 @@ def _check_expected(
     revision = before.revision if before is not None else 0
     if expected == "any" and before is None:
         raise StaleRevision(f"{adapter} has no release yet")
-    if isinstance(expected, int) and expected != revision:
+    if expected is None or expected == "any":
+        return
+    accepted = frozenset([expected]) if isinstance(expected, int) else expected
+    if revision not in accepted:
+        shown = " or ".join(str(each)[:20] for each in sorted(accepted)[:_MOST_SHOWN])
         raise StaleRevision(
-            f"the release of {adapter} is at revision {revision}, not {str(expected)[:20]}: "
+            f"the release of {adapter} is at revision {revision}, not {shown}: "
             "read it again and decide anew"
         )
 

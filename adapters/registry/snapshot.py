@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from datetime import datetime
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, select, true
@@ -18,15 +17,17 @@ from adapters.registry.versions import is_current_release
 _NAMES_A_QUERY: Final = 500
 
 
-def read(connection: Connection, names: Collection[str] | None, now: datetime) -> Snapshot:
-    """The state of the tenants `names`, or of all; unknown ones and keys that ended are left out.
+def read(connection: Connection, names: Collection[str] | None) -> Snapshot:
+    """The state of the tenants `names`, or of all; unknown ones and revoked keys are left out.
+
+    Expired keys are not: the clock that says so may be wrong, and set right later.
 
     `connection` must be in a transaction that sees one moment.
     """
     states: dict[str, TenantState] = {}
     for where in _parts(names):
-        states.update(_read_part(connection, where, now))
-    admin_keys = tuple(key for _, key in live_keys(connection, keys.c.tenant_id.is_(None), now))
+        states.update(_read_part(connection, where))
+    admin_keys = tuple(key for _, key in live_keys(connection, keys.c.tenant_id.is_(None)))
     return Snapshot(audit.head(connection), states, admin_keys)
 
 
@@ -39,20 +40,26 @@ def _parts(names: Collection[str] | None) -> Iterator[ColumnElement[bool]]:
         yield tenants.c.name.in_(ordered[start : start + _NAMES_A_QUERY])
 
 
-def _read_part(
-    connection: Connection, where: ColumnElement[bool], now: datetime
-) -> dict[str, TenantState]:
+def _read_part(connection: Connection, where: ColumnElement[bool]) -> dict[str, TenantState]:
     found: defaultdict[str | None, list[LiveKey]] = defaultdict(list)
-    for name, key in live_keys(connection, where & keys.c.tenant_id.is_not(None), now):
+    for name, key in live_keys(connection, where & keys.c.tenant_id.is_not(None)):
         found[name].append(key)
     active = _active_releases(connection, where)
-    known = connection.execute(select(tenants.c.name, tenants.c.feature_cache).where(where))
+    known = connection.execute(
+        select(tenants.c.name, tenants.c.id, tenants.c.created_at, tenants.c.feature_cache).where(
+            where
+        )
+    )
     quotas = read_quotas(connection, where)
     return {
         name: TenantState(
-            tuple(found[name]), active[name], read_mode(mode), quotas.get(name, Quota())
+            tuple(found[name]),
+            active[name],
+            read_mode(mode),
+            quotas.get(name, Quota()),
+            (number, created_at),
         )
-        for name, mode in known
+        for name, number, created_at, mode in known
     }
 
 

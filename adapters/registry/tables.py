@@ -90,6 +90,8 @@ class _Adapters(TypedColumns):
     id = Column(Integer, primary_key=True)
     tenant_id: Named[int] = Column(ForeignKey("tenants.id"))
     name: Named[str] = Column(String(63))
+    # The highest number that a version ever had; those that were deleted count.
+    last_version: Named[int] = Column(Integer, server_default="0")
 
 
 class _Versions(TypedColumns):
@@ -101,7 +103,22 @@ class _Versions(TypedColumns):
     size: Named[int] = Column(Integer)
     created_at: Named[datetime] = Column(UtcDateTime)
     manifest: Named[str] = Column(Text)
-    # Last: SQLite reads a row from its start, so that no other column costs a walk over the bytes.
+    # Behind the others: SQLite reads a row from its start, so that no other column costs a walk
+    # over the bytes. Empty where they are in the parts of an upload.
+    content: Named[bytes] = Column(LargeBinary)
+    upload: Named[str | None] = Column(String(32))
+
+
+class _Uploads(TypedColumns):
+    """Files whose parts are being stored, and that no version has yet."""
+
+    id = Column(String(32), primary_key=True)
+    created_at: Named[datetime] = Column(UtcDateTime)
+
+
+class _Parts(TypedColumns):
+    upload = Column(String(32), primary_key=True)
+    number = Column(Integer, primary_key=True)
     content: Named[bytes] = Column(LargeBinary)
 
 
@@ -124,6 +141,10 @@ class _Audit(TypedColumns):
     detail: Named[str] = Column(Text)
 
 
+class _History(TypedColumns):
+    id = Column(String(32), primary_key=True)
+
+
 tenants = Table("tenants", metadata, _Tenants)
 keys = Table("keys", metadata, _Keys)
 quotas = Table("quotas", metadata, _Quotas)
@@ -135,6 +156,8 @@ versions = Table(
     UniqueConstraint("adapter_id", "number"),
     UniqueConstraint("adapter_id", "digest"),
 )
+uploads = Table("uploads", metadata, _Uploads)
+parts = Table("parts", metadata, _Parts)
 releases = Table(
     "releases",
     metadata,
@@ -145,3 +168,5 @@ releases = Table(
 )
 # AUTOINCREMENT: a sequence number is never given twice, even if the newest row were deleted.
 audit = Table("audit", metadata, _Audit, Index(None, "tenant", "seq"), sqlite_autoincrement=True)
+# One row.
+history = Table("history", metadata, _History)

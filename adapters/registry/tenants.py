@@ -4,9 +4,9 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import get_args
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, update
 
-from adapters.errors import Conflict, InvalidInput, NotFound
+from adapters.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from adapters.names import check_name
 from adapters.registry.audit import Write
 from adapters.registry.keys import (
@@ -36,9 +36,11 @@ def create_tenant(write: Write, name: str) -> Tenant:
     return Tenant(name, write.at)
 
 
-def list_tenants(connection: Connection) -> list[Tenant]:
-    """All tenants by name."""
-    query = select(tenants.c.name, tenants.c.created_at).order_by(tenants.c.name)
+def list_tenants(connection: Connection, limit: int | None, after: str | None) -> list[Tenant]:
+    """Tenants by name; those that follow the name `after`."""
+    query = select(tenants.c.name, tenants.c.created_at).order_by(tenants.c.name).limit(limit)
+    if after is not None:
+        query = query.where(tenants.c.name > after)
     return [Tenant(*row) for row in connection.execute(query)]
 
 
@@ -141,14 +143,26 @@ def ensure_admin_key(write: Write) -> str | None:
     return _insert_key(write, None, None, ("admin",), None)[1]
 
 
-def list_keys(connection: Connection, tenant: str) -> list[KeyInfo]:
-    """A tenant's keys, revoked ones too, oldest first."""
+def list_keys(
+    connection: Connection, tenant: str, limit: int | None, after: str | None
+) -> list[KeyInfo]:
+    """A tenant's keys, revoked ones too, oldest first; those that follow the key `after`.
+
+    Raises:
+        NotFound: there is no such tenant, or it has no key `after`.
+    """
     owned = keys.c.tenant_id == tenant_id(connection, tenant)
     query = (
         select(keys.c.id, keys.c.scopes, keys.c.created_at, keys.c.revoked_at, keys.c.expires_at)
         .where(owned)
         .order_by(keys.c.created_at, keys.c.id)
+        .limit(limit)
     )
+    if after is not None:
+        made = connection.scalar(select(keys.c.created_at).where(owned, keys.c.id == after))
+        if made is None:
+            raise NotFound(f"tenant {tenant} has no key {after[:40]!a} to go on after")
+        query = query.where(tuple_(keys.c.created_at, keys.c.id) > tuple_(made, after))
     return [
         KeyInfo(key_id, tenant, read_scopes(scopes), created_at, revoked_at, expires_at)
         for key_id, scopes, created_at, revoked_at, expires_at in connection.execute(query)
@@ -168,19 +182,31 @@ def revoke_key(write: Write, tenant: str, key_id: str) -> None:
 
 
 def live_keys(
-    connection: Connection, where: ColumnElement[bool], now: datetime
+    connection: Connection, where: ColumnElement[bool]
 ) -> list[tuple[str | None, LiveKey]]:
-    """The keys that are live now, each with its tenant's name."""
+    """The keys that are not revoked, each with its tenant's name."""
     query = (
         select(tenants.c.name, keys.c.id, keys.c.secret_sha256, keys.c.scopes, keys.c.expires_at)
         .select_from(keys.outerjoin(tenants, tenants.c.id == keys.c.tenant_id))
-        .where(is_live(now), where)
+        .where(keys.c.revoked_at.is_(None), where)
         .order_by(keys.c.created_at, keys.c.id)
     )
     return [
         (name, LiveKey(key_id, digest, read_scopes(scopes), expires_at))
         for name, key_id, digest, scopes, expires_at in connection.execute(query)
     ]
+
+
+def check_actor(write: Write) -> None:
+    """Refuse a key that was revoked since it was checked, or that a restore took away.
+
+    Other actors than keys are named by what is no key's id.
+    """
+    if not is_key_id(write.actor):
+        return
+    query = select(keys.c.id).where(keys.c.id == write.actor, keys.c.revoked_at.is_(None))
+    if write.connection.scalar(query) is None:
+        raise Unauthenticated("the key is not valid any more: it was revoked, or is unknown")
 
 
 def read_scopes(stored: str) -> tuple[Scope, ...]:

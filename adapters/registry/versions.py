@@ -6,17 +6,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
 
 from adapters.errors import InvalidInput, NotFound, RegistryUnavailable
 from adapters.names import check_name
 from adapters.registry import tenants as tenant_rows
+from adapters.registry import uploads
 from adapters.registry.audit import Write
-from adapters.registry.records import AdapterInfo, NewVersion, Release, Version
+from adapters.registry.records import AdapterInfo, NewVersion, Release, Version, VersionRow
 from adapters.registry.tables import adapters, releases, tenants, versions
 
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAX_NUMBER: Final = 2**31 - 1
+# Of a listing: neither the bytes nor the manifest.
+_SHORT: Final = (
+    versions.c.number,
+    versions.c.digest,
+    versions.c.backbone,
+    versions.c.size,
+    versions.c.created_at,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +43,14 @@ class AdapterRow:
 def check_new(new: NewVersion) -> None:
     """Refuse a version whose digests are malformed or not those of its bytes.
 
+    Of an upload in parts its owner has computed it; whoever reads a version does so again.
+
     Raises:
         InvalidInput: what is wrong.
     """
     if not _DIGEST.fullmatch(new.backbone):
         raise InvalidInput("a backbone's digest is 64 hex digits in lower case")
-    if hashlib.sha256(new.content).hexdigest() != new.digest:
+    if new.upload is None and hashlib.sha256(new.content).hexdigest() != new.digest:
         raise InvalidInput("the digest is not the sha256 of the adapter file's bytes")
 
 
@@ -71,19 +82,30 @@ def add(write: Write, adapter: AdapterRow, new: NewVersion) -> tuple[Version, bo
     of_adapter = versions.c.adapter_id == adapter.id
     known = _first(write.connection, of_adapter & (versions.c.digest == new.digest))
     if known is not None:
+        if new.upload is not None:
+            uploads.drop(write, new.upload)
         return known, False
-    latest = write.connection.scalar(select(func.max(versions.c.number)).where(of_adapter)) or 0
-    version = Version(
-        latest + 1, new.digest, new.backbone, len(new.content), new.manifest, write.at
+    numbered = (
+        update(adapters)
+        .where(adapters.c.id == adapter.id)
+        .values(last_version=adapters.c.last_version + 1)
+        .returning(adapters.c.last_version)
     )
-    _insert(write, adapter, version, new.content)
+    number = write.connection.scalars(numbered).one()
+    version = Version(number, new.digest, new.backbone, len(new.content), write.at, new.manifest)
+    _insert(write, adapter, version, new)
     return version, True
 
 
-def list_versions(connection: Connection, adapter: AdapterRow) -> list[Version]:
-    """All versions of an adapter, oldest first."""
-    query = _select().where(versions.c.adapter_id == adapter.id).order_by(versions.c.number)
-    return [Version(*row) for row in connection.execute(query)]
+def list_versions(
+    connection: Connection, adapter: AdapterRow, limit: int | None, after: int | None
+) -> list[VersionRow]:
+    """Versions of an adapter, oldest first; those that follow the number `after`."""
+    query = select(*_SHORT).where(versions.c.adapter_id == adapter.id)
+    if after is not None:
+        query = query.where(versions.c.number > after)
+    found = connection.execute(query.order_by(versions.c.number).limit(limit))
+    return [VersionRow(*row) for row in found]
 
 
 def get_version(connection: Connection, adapter: AdapterRow, number: int) -> Version:
@@ -96,6 +118,17 @@ def get_version(connection: Connection, adapter: AdapterRow, number: int) -> Ver
     return found
 
 
+def has_version(connection: Connection, tenant: str, adapter: str, digest: str) -> bool:
+    """Whether these bytes are a version of an adapter already; False without the adapter."""
+    query = (
+        select(versions.c.id)
+        .join(adapters, adapters.c.id == versions.c.adapter_id)
+        .join(tenants, tenants.c.id == adapters.c.tenant_id)
+        .where(tenants.c.name == tenant, adapters.c.name == adapter, versions.c.digest == digest)
+    )
+    return connection.scalar(query) is not None
+
+
 def read_content(connection: Connection, digest: str) -> bytes:
     """The bytes with this digest, whoever published them; verified.
 
@@ -103,17 +136,22 @@ def read_content(connection: Connection, digest: str) -> bytes:
         NotFound: nobody did.
         RegistryUnavailable: the stored bytes are damaged.
     """
-    query = select(versions.c.content).where(versions.c.digest == digest).limit(1)
-    content = connection.scalar(query) if _DIGEST.fullmatch(digest) else None
-    if content is None:
+    query = select(versions.c.content, versions.c.upload).where(versions.c.digest == digest)
+    found = connection.execute(query.limit(1)).first() if _DIGEST.fullmatch(digest) else None
+    if found is None:
         raise NotFound("there is no version with this digest")
+    content, upload = found
+    if upload is not None:
+        content = uploads.read(connection, upload)
     if hashlib.sha256(content).hexdigest() != digest:
         raise RegistryUnavailable(f"the registry's copy of version {digest} is damaged")
     return content
 
 
-def list_adapters(connection: Connection, tenant: str) -> list[AdapterInfo]:
-    """A tenant's adapters by name."""
+def list_adapters(
+    connection: Connection, tenant: str, limit: int | None, after: str | None
+) -> list[AdapterInfo]:
+    """A tenant's adapters by name; those that follow the name `after`."""
     owner = tenant_rows.tenant_id(connection, tenant)
     latest = select(func.max(versions.c.number)).where(versions.c.adapter_id == adapters.c.id)
     query = (
@@ -128,7 +166,10 @@ def list_adapters(connection: Connection, tenant: str) -> list[AdapterInfo]:
         .select_from(adapters.outerjoin(releases, is_current_release()))
         .where(adapters.c.tenant_id == owner)
         .order_by(adapters.c.name)
+        .limit(limit)
     )
+    if after is not None:
+        query = query.where(adapters.c.name > after)
     return [_read_info(*row) for row in connection.execute(query)]
 
 
@@ -144,7 +185,7 @@ def is_current_release() -> ColumnElement[bool]:
 
 def _read_info(
     name: str,
-    latest: int,
+    latest: int | None,
     revision: int | None,
     stable: int,
     parent: int | None,
@@ -155,24 +196,14 @@ def _read_info(
     return AdapterInfo(name, latest, release)
 
 
-def _select() -> Select[int, str, str, int, str, datetime]:
-    # All but the bytes.
-    return select(
-        versions.c.number,
-        versions.c.digest,
-        versions.c.backbone,
-        versions.c.size,
-        versions.c.manifest,
-        versions.c.created_at,
-    )
-
-
 def _first(connection: Connection, where: ColumnElement[bool]) -> Version | None:
-    row = connection.execute(_select().where(where)).one_or_none()
+    row = connection.execute(select(*_SHORT, versions.c.manifest).where(where)).one_or_none()
     return Version(*row) if row is not None else None
 
 
-def _insert(write: Write, adapter: AdapterRow, version: Version, content: bytes) -> None:
+def _insert(write: Write, adapter: AdapterRow, version: Version, new: NewVersion) -> None:
+    if new.upload is not None:
+        uploads.finish(write, new.upload, version.size)
     write.connection.execute(
         insert(versions).values(
             adapter_id=adapter.id,
@@ -182,7 +213,8 @@ def _insert(write: Write, adapter: AdapterRow, version: Version, content: bytes)
             size=version.size,
             manifest=version.manifest,
             created_at=version.created_at,
-            content=content,
+            content=new.content if new.upload is None else b"",
+            upload=new.upload,
         )
     )
     write.log(

@@ -7,6 +7,7 @@ The fused operator is emitted as such: written as MatMulInteger, Cast and Mul wi
 ONNX Runtime fuses the three wrongly and says nothing (cosine 0.63 to the right answer).
 """
 
+from collections import Counter
 from collections.abc import Container, Mapping
 
 import numpy as np
@@ -55,6 +56,7 @@ def quantise(model: onnx.ModelProto, zeros: Mapping[str, int] | None = None) -> 
     nodes: list[onnx.NodeProto] = []
     done: set[str] = set()
     weights: Constants = {}
+    uses: Counter[str] = Counter()
     others: Constants = {}
     for node in model.graph.node:
         if not is_product(node, matrices):
@@ -67,9 +69,16 @@ def quantise(model: onnx.ModelProto, zeros: Mapping[str, int] | None = None) -> 
             width, _ = matrices[weight].shape
             nodes += _activation(x, width, zero, version, x in bounded)
             others |= _constants(zero, width)
-        if f"{weight}/int8" not in weights:
+        integers = f"{weight}/int8"
+        uses[weight] += 1
+        if uses[weight] == 1:
             weights |= _weight(weight, matrices[weight].array())
-        nodes += _product(x, weight, zero, node.output[0])
+        else:
+            # Each product has integers of its own: ONNX Runtime changes their sign in place, and
+            # fails at a second product of the same.
+            first, integers = integers, f"{integers}.{uses[weight]}"
+            weights[integers] = weights[first]
+        nodes += _product(x, weight, integers, zero, node.output[0])
     for name, value in (weights | others).items():
         add_constant(model, name, value)
     replace_nodes(model, nodes)
@@ -221,8 +230,8 @@ def _zeros(scales: str, zero: int, name: str) -> onnx.NodeProto:
     return helper.make_node("QuantizeLinear", [scales, "int8/huge", f"int8/zero{zero}"], [name])
 
 
-def _product(x: str, weight: str, zero: int, y: str) -> list[onnx.NodeProto]:
-    inputs = [f"{x}/int8", f"{weight}/int8", "int8/one", f"{weight}/scale", f"int8/zero{zero}"]
+def _product(x: str, weight: str, integers: str, zero: int, y: str) -> list[onnx.NodeProto]:
+    inputs = [f"{x}/int8", integers, "int8/one", f"{weight}/scale", f"int8/zero{zero}"]
     return [
         helper.make_node("MatMulIntegerToFloat", inputs, [f"{y}/unscaled"], domain=MICROSOFT),
         helper.make_node("Mul", [f"{y}/unscaled", f"{x}/scale"], [y]),

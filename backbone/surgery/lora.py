@@ -18,13 +18,17 @@ from onnx import TensorProto, helper
 
 from backbone.lora import PAGES, a_input, b_input
 from backbone.surgery.model import MICROSOFT, add_constant, allow_microsoft, replace_nodes
-from backbone.surgery.sites import FoundSite
+from backbone.surgery.sites import FoundSite, Place
 
 
 def add_lora(model: onnx.ModelProto, sites: Sequence[FoundSite]) -> None:
     """Give the graph LoRA at `sites`, in place."""
     graph = model.graph
-    by_output = {site.y: site for site in sites}
+    by_output = {
+        place.y: (site, place, number)
+        for site in sites
+        for number, place in enumerate(site.places, start=1)
+    }
     add_input = graph.input.append
     add_input(helper.make_tensor_value_info(PAGES, TensorProto.INT64, ["g", "n", "c"]))
     add_constant(model, "lora/row", np.array([0, -1]))
@@ -36,28 +40,37 @@ def add_lora(model: onnx.ModelProto, sites: Sequence[FoundSite]) -> None:
     for node in graph.node:
         nodes.append(node)
         for position, output in enumerate(node.output):
-            if site := by_output.get(output):
+            if output in by_output:
+                site, place, number = by_output[output]
                 node.output[position] = f"{output}/plain"
-                nodes += _site_nodes(site)
-                for name, width in (
-                    (a_input(site.name), "inputs"),
-                    (b_input(site.name), "outputs"),
-                ):
-                    dims = ["pages", getattr(site, width)]
-                    add_input(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
+                if number == 1:
+                    nodes += _gather(site)
+                nodes += _add(site, place, number)
+    for site in sites:
+        for name, width in ((a_input(site.name), site.inputs), (b_input(site.name), site.outputs)):
+            add_input(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["pages", width]))
     replace_nodes(model, nodes)
     allow_microsoft(model)
 
 
-def _site_nodes(site: FoundSite) -> list[onnx.NodeProto]:
+def _gather(site: FoundSite) -> list[onnx.NodeProto]:
+    """Each row's weights of a site, before the first of its places."""
     node = helper.make_node
     a, b = a_input(site.name), b_input(site.name)
     return [
         node("Gather", [a, PAGES], [f"{a}/rows"]),  # [g, n, c, inputs]
-        node("FusedMatMul", [site.x, f"{a}/rows"], [f"{a}/h"], domain=MICROSOFT, transB=1),
-        node("Transpose", [f"{a}/h"], [f"{a}/h_by_token"], perm=[1, 2, 0, 3]),
-        node("Reshape", [f"{a}/h_by_token", "lora/token"], [f"{a}/h_of_token"]),  # [n, t, g * c]
         node("Gather", [b, "lora/pages_of_row"], [f"{b}/rows"]),  # [n, g * c, outputs]
-        node("MatMul", [f"{a}/h_of_token", f"{b}/rows"], [f"{b}/sum"]),
-        node("Add", [f"{site.y}/plain", f"{b}/sum"], [site.y]),
+    ]
+
+
+def _add(site: FoundSite, place: Place, number: int) -> list[onnx.NodeProto]:
+    node = helper.make_node
+    a, b = a_input(site.name), b_input(site.name)
+    h, product = f"{a}/h{number}", f"{b}/sum{number}"
+    return [
+        node("FusedMatMul", [place.x, f"{a}/rows"], [h], domain=MICROSOFT, transB=1),
+        node("Transpose", [h], [f"{h}/by_token"], perm=[1, 2, 0, 3]),
+        node("Reshape", [f"{h}/by_token", "lora/token"], [f"{h}/of_token"]),  # [n, t, g * c]
+        node("MatMul", [f"{h}/of_token", f"{b}/rows"], [product]),
+        node("Add", [f"{place.y}/plain", product], [place.y]),
     ]

@@ -2,8 +2,9 @@
 
 import ast
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -16,40 +17,51 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 @dataclass(frozen=True, slots=True)
 class FoundSite:
-    """A MatMul y = x W with constant W [inputs, outputs], float32, told by its tensors' names.
+    """MatMuls y = x W of one constant W [inputs, outputs], float32, told by their tensors' names.
 
-    `takes_lora`: x has the axes [n, t, inputs].
+    There are several where a layer is passed again (ALBERT): LoRA is added in all `places`.
+    `takes_lora`: every x has the axes [n, t, inputs].
     """
 
     name: str
-    x: str
-    y: str
+    places: tuple["Place", ...]
     inputs: int
     outputs: int
     takes_lora: bool
+
+
+class Place(NamedTuple):
+    """Input and output of one product."""
+
+    x: str
+    y: str
 
 
 def find_sites(model: onnx.ModelProto, wrapper: str = "") -> tuple[FoundSite, ...]:
     """All sites in the order of the graph, under unique names.
 
     A site is called as its module in torch, where the graph says so, less the prefix `wrapper`;
-    else as its weight less ".weight". Needs shapes, and what `strip_provenance` removes.
+    else as its weight less ".weight". A module, or a weight without one, that is used again is the
+    same site. Needs shapes, and what `strip_provenance` removes.
     """
     weights = constant_matrices(model)
-    ranks = _ranks(model)
-    sites: list[FoundSite] = []
-    taken: set[str] = set()
+    has_tokens = _with_tokens(model)
+    places: dict[tuple[str, str], list[Place]] = {}
+    used: dict[tuple[str, str], ConstantMatrix] = {}
     for node in model.graph.node:
-        if not is_product(node, weights):
-            continue
-        name = _unique(
-            _module(node).removeprefix(wrapper) or _weight_name(weights[node.input[1]]), taken
-        )
-        taken.add(name)
-        inputs, outputs = weights[node.input[1]].shape
-        x, y = node.input[0], node.output[0]
-        takes_lora = ranks.get(x, ranks.get(y)) == 3
-        sites.append(FoundSite(name, x, y, inputs, outputs, takes_lora))
+        if is_product(node, weights):
+            matrix = weights[node.input[1]]
+            module = _module(node).removeprefix(wrapper) or _weight_name(matrix)
+            key = (module, node.input[1])
+            used[key] = matrix
+            places.setdefault(key, []).append(Place(node.input[0], node.output[0]))
+    taken: set[str] = set()
+    sites = []
+    for key, found in places.items():
+        taken.add(name := _unique(key[0], taken))
+        inputs, outputs = used[key].shape
+        takes_lora = all(has_tokens(place) for place in found)
+        sites.append(FoundSite(name, tuple(found), inputs, outputs, takes_lora))
     return tuple(sites)
 
 
@@ -93,13 +105,23 @@ def is_product(node: onnx.NodeProto, matrices: Container[str]) -> bool:
     return node.op_type == "MatMul" and not node.domain and node.input[1] in matrices
 
 
-def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+def _with_tokens(model: onnx.ModelProto) -> Callable[[Place], bool]:
+    """Tells a product of all tokens of all rows from one of a table, as of relative positions.
+
+    The first has three axes, and its first one is not of a fixed length.
+    """
     graph = model.graph
-    return {
-        value.name: len(value.type.tensor_type.shape.dim)
+    dims = {
+        value.name: value.type.tensor_type.shape.dim
         for value in [*graph.input, *graph.value_info, *graph.output]
         if value.type.tensor_type.HasField("shape")
     }
+
+    def has_tokens(place: Place) -> bool:
+        axes = dims.get(place.x, dims.get(place.y, ()))
+        return len(axes) == 3 and not axes[0].dim_value
+
+    return has_tokens
 
 
 def _module(node: onnx.NodeProto) -> str:
@@ -126,7 +148,7 @@ def _printable(name: str) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """`name`, or `name.2`, `name.3` … for a weight or module that is used again."""
+    """`name`, or `name.2`, `name.3` … for another weight of the same module."""
     number, unique = 1, name
     while unique in taken:
         number += 1

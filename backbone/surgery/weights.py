@@ -4,6 +4,7 @@ ONNX Runtime maps the file: weights that it reads as they are stand in memory on
 sessions are open. (Those that it packs anew for its kernels are each session's own.)
 """
 
+import hashlib
 from pathlib import Path
 
 import onnx
@@ -16,18 +17,23 @@ _ALIGNMENT = 64
 def move_weights(model: onnx.ModelProto, file: Path) -> None:
     """Write the large initializers to `file` and leave references in the graph, in place.
 
-    A copy of the graph refers to the same file, which must stand beside the graph's own.
+    A copy of the graph refers to the same file, which must stand beside the graph's own. What is
+    there twice, as the weights of layers that are passed again in int8, is written once.
     """
+    written: dict[bytes, int] = {}
     with file.open("wb") as out:
         for position, tensor in enumerate(model.graph.initializer):
             if tensor.data_type == TensorProto.STRING:
                 continue
             content = numpy_helper.to_array(tensor).tobytes()
             if len(content) >= LARGE:
-                out.write(b"\0" * (-out.tell() % _ALIGNMENT))
-                place = (file.name, out.tell(), len(content))
+                key = hashlib.sha256(content).digest()
+                if key not in written:
+                    out.write(b"\0" * (-out.tell() % _ALIGNMENT))
+                    written[key] = out.tell()
+                    out.write(content)
+                place = (file.name, written[key], len(content))
                 model.graph.initializer[position].CopyFrom(_reference(tensor, *place))
-                out.write(content)
 
 
 def _reference(

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from backbone.cores import cores
 from backbone.package import read_manifest
-from benchmarks.bare import cores
 from benchmarks.common import Bench, Figure
 from benchmarks.engine.stage import LARGE, NO_CACHE, Stage, heads, in_turn, ratio, serving
 from benchmarks.engine.throughput import Capacity

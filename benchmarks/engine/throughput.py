@@ -1,10 +1,10 @@
 """Served against the bare session; int8 against fp32; what padding wastes."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from backbone.cores import cores
 from benchmarks import bare
 from benchmarks.common import Figure, folder_of
 from benchmarks.engine.stage import (
@@ -21,6 +21,8 @@ from benchmarks.job import Stream
 from benchmarks.wrk import has_wrk, run_wrk
 from headstock.demo import BACKBONE
 
+_TURNS = 2  # in each round, for the ratio that is looked at most closely
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -29,54 +31,55 @@ class Capacity:
     bulk: float  # rows/s in requests of 32
     singles: float  # rows/s in single texts
     row_ms: float  # one row alone in the bare session
-    limits: Sequence[bare.Way]  # the ways of the bare session that came out fastest
 
 
 def capacity(stage: Stage) -> Capacity:
     """Look once at everything, so that the rounds are about what matters."""
-    stage.say("the bare session's best batch and threads")
-    plain = stage.texts.plain
-    speeds = bare.measure(stage.folder, plain, bare.all_ways(), stage.pace.seconds / 5)
+    stage.say("what the server and the bare session can do")
     return Capacity(
         bulk=stage.speed(stage.bulk()),
         singles=stage.speed(stage.singles()),
-        row_ms=bare.single_ms(stage.folder, plain, stage.pace.seconds / 4),
-        limits=sorted(speeds, key=lambda way: -speeds[way])[:2],
+        row_ms=bare.single_ms(stage.folder, stage.texts.plain, stage.pace.seconds / 4),
     )
 
 
-def measure(stage: Stage, capacity: Capacity) -> list[Figure]:
-    """Figures of throughput."""
-    return [*_served(stage, capacity), *_precisions(stage, capacity), *_padding(stage)]
-
-
-def _served(stage: Stage, capacity: Capacity) -> list[Figure]:
-    stage.say("served rows against the bare session")
+def served(stage: Stage, _: Capacity) -> list[Figure]:
+    """Compare served rows with the bare session over the same rows, sorted by length."""
+    stage.say("served rows against the bare session over sorted rows")
+    spent: list[float] = []
     sides = in_turn(
-        stage.pace.rounds,
+        _TURNS * stage.pace.rounds,
         {
-            "bare": lambda: _limit(stage, stage.folder, capacity.limits),
-            "bulk": lambda: stage.speed(stage.bulk()),
+            "bare": lambda: _bare_speed(stage, stage.backbone),
+            "bulk": lambda: _watched(stage, spent.append),
             "singles": lambda: _wrk_speed(stage),
         },
     )
-    by_length = _limit(stage, stage.folder, bare.all_ways(by_length=True))
     single = "from 64 clients" + ("" if has_wrk() else " (wrk is not here: our load generator)")
+    what = "served ÷ bare session over sorted rows"
     bulk, singles, limit = sides["bulk"], sides["singles"], sides["bare"]
     return [
-        ratio("served ÷ bare session, requests of 32", bulk, limit, "0.97", "rows/s"),
-        ratio(f"served ÷ bare session, single texts {single}", singles, limit, "0.80", "rows/s"),
-        Figure("the bare session's best", str(capacity.limits[0])),
+        ratio(f"{what}, requests of 32", bulk, limit, "0.90", "rows/s"),
+        ratio(f"{what}, single texts {single}", singles, limit, "0.80", "rows/s"),
+        Figure("the bare session over sorted rows", str(bare.SORTED)),
         Figure(
-            "served ÷ bare session over rows sorted by length, which no server gets",
-            f"{statistics.median(sides['bulk']) / by_length:.2f}",
+            "core time of a row: the bare session; the server's CPU in requests of 32",
+            f"{1000 * cores() / statistics.median(limit):.2f}; {statistics.median(spent):.2f} ms",
         ),
     ]
 
 
-def _limit(stage: Stage, folder: Path, ways: Sequence[bare.Way]) -> float:
-    """The fastest of some ways to call the bare session, rows/s."""
-    return max(bare.measure(folder, stage.texts.plain, ways, stage.pace.seconds / 2).values())
+def _bare_speed(stage: Stage, backbone: str) -> float:
+    return bare.speed(folder_of(backbone), stage.texts.plain, stage.pace.seconds)
+
+
+def _watched(stage: Stage, note: Callable[[float], None]) -> float:
+    """Measure rows per second in requests of 32; `note` gets the server's CPU per row [ms]."""
+    rows, cpu = stage.main.metric("headstock_batch_rows_sum"), stage.main.worker_cpu_s()
+    speed = stage.speed(stage.bulk())
+    rows = stage.main.metric("headstock_batch_rows_sum") - rows
+    note(1000 * (stage.main.worker_cpu_s() - cpu) / rows)
+    return speed
 
 
 def _wrk_speed(stage: Stage) -> float:
@@ -88,7 +91,8 @@ def _wrk_speed(stage: Stage) -> float:
     return done.requests / done.seconds
 
 
-def _precisions(stage: Stage, capacity: Capacity) -> list[Figure]:
+def precisions(stage: Stage, _: Capacity) -> list[Figure]:
+    """Compare int8 with fp32, and fp32 with its own bare session."""
     stage.say("int8 against fp32")
     with serving(BACKBONE, heads(LARGE, N_LARGE), **NO_CACHE) as (other, targets):
         sides = in_turn(
@@ -96,17 +100,21 @@ def _precisions(stage: Stage, capacity: Capacity) -> list[Figure]:
             {
                 "int8": lambda: stage.speed(stage.bulk()),
                 "fp32": lambda: stage.speed(stage.bulk(targets), server=other),
-                "bare": lambda: _limit(stage, folder_of(BACKBONE), capacity.limits),
+                "bare": lambda: _bare_speed(stage, BACKBONE),
             },
         )
     return [
         ratio("int8 ÷ fp32, requests of 32", sides["int8"], sides["fp32"], "2.0", "rows/s"),
-        ratio("served ÷ bare session in fp32, requests of 32", sides["fp32"], sides["bare"]),
+        ratio(
+            "served ÷ bare session over sorted rows in fp32, requests of 32",
+            sides["fp32"],
+            sides["bare"],
+        ),
     ]
 
 
-def _padding(stage: Stage) -> list[Figure]:
-    """From the server's own counters, over texts of all lengths in random order."""
+def padding(stage: Stage, _: Capacity) -> list[Figure]:
+    """Read the waste from the server's own counters, over texts of all lengths in random order."""
     figures = []
     for what, rows, clients in (("requests of 32", 32, 8), ("single texts, 64 clients", 1, 64)):
         stage.say(f"padding of mixed texts, {what}")

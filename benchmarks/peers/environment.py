@@ -1,4 +1,4 @@
-"""A virtual environment a peer, made once and kept until its requirements change."""
+"""A virtual environment for each peer, made once and kept until its requirements change."""
 
 import shutil
 import subprocess
@@ -14,7 +14,13 @@ _REASON_LINES = 4
 
 
 def programs(folder: str) -> Path:
-    """The `bin` folder of the environment for `benchmarks/peers/FOLDER`.
+    """The `bin` folder of the environment for `benchmarks/peers/FOLDER`. Raises Unavailable."""
+    requirements = Path(__file__).parent / folder / "requirements.txt"
+    return make_environment(requirements, settings().home.absolute() / "bench" / "peers" / folder)
+
+
+def make_environment(requirements: Path, home: Path) -> Path:
+    """The `bin` folder of the environment in `home`, made if its requirements are others.
 
     The requirements name every package, so pip is told to add none by itself: an open dependency
     on torch would bring gigabytes of CUDA.
@@ -22,12 +28,10 @@ def programs(folder: str) -> Path:
     Raises:
         Unavailable: pip failed, with the end of what it said.
     """
-    requirements = Path(__file__).parent / folder / "requirements.txt"
-    home = settings().home.absolute() / "bench" / "peers" / folder
     stamp = home / "installed.txt"
     wanted = requirements.read_text()
     if not stamp.is_file() or stamp.read_text() != wanted:
-        note(f"installing {folder} ...")
+        note(f"installing {home.name} ...")
         shutil.rmtree(home, ignore_errors=True)
         _run(sys.executable, "-m", "venv", str(home))
         pip = str(home / "bin" / "pip")

@@ -3,7 +3,6 @@
 It runs in the peers' environments: NumPy, ONNX Runtime and tokenizers are all that is there.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +10,11 @@ import numpy as np
 import onnxruntime as ort
 from tokenizers import Tokenizer
 
+from backbone.cores import cores
+
 MODEL, TOKENIZER, HEAD = "model.onnx", "tokenizer.json", "head.npz"
 # Headstock's own way, and the faster one: single-threaded runs, as many at once as there are cores.
-RUNS = len(os.sched_getaffinity(0))
+RUNS = cores()
 
 
 class FullModel:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from backbone.telemetry import OPT_OUTS
 from benchmarks.peers.peer import Peer, Place, Start, Unavailable
 
 ROOT = Path(__file__).parents[2]
@@ -18,14 +19,7 @@ _START_S = 90.0
 _STOP_S = 15.0
 _REASON_LINES = 4
 # Nothing is reported to anybody, nothing is fetched.
-QUIET = {
-    "BENTOML_DO_NOT_TRACK": "True",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "INFINITY_ANONYMOUS_USAGE_STATS": "0",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
+QUIET = {**OPT_OUTS, "INFINITY_ANONYMOUS_USAGE_STATS": "0", "HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,13 @@ class AsyncClient:
         """Create a tenant; with an admin's key, as all of tenants and keys."""
         return await self._ask(calls.create_tenant(tenant))
 
-    async def list_tenants(self) -> answers.Tenants:
-        """All tenants."""
-        return await self._ask(calls.list_tenants())
+    async def list_tenants(self, limit: int = 100, after: str | None = None) -> answers.Tenants:
+        """List tenants by name: those after the `next` of the page before."""
+        return await self._ask(calls.list_tenants(limit, after))
+
+    async def delete_tenant(self, tenant: str) -> None:
+        """Delete a tenant with its keys, quota and adapters."""
+        await self._ask(calls.delete_tenant(tenant))
 
     async def get_feature_cache(self, tenant: str) -> answers.FeatureCache:
         """Whether features of the tenant's inputs may be kept."""
@@ -80,19 +84,21 @@ class AsyncClient:
         """A new key in place of another, which works on for `overlap_s` seconds."""
         return await self._ask(calls.rotate_key(tenant, key_id, overlap_s, expires_in_s))
 
-    async def list_keys(self, tenant: str) -> answers.Keys:
-        """A tenant's keys."""
-        return await self._ask(calls.list_keys(tenant))
+    async def list_keys(
+        self, tenant: str, limit: int = 100, after: str | None = None
+    ) -> answers.Keys:
+        """List a tenant's keys, oldest first."""
+        return await self._ask(calls.list_keys(tenant, limit, after))
 
     async def revoke_key(self, tenant: str, key_id: str) -> None:
         """End a key."""
         await self._ask(calls.revoke_key(tenant, key_id))
 
     async def list_audit(
-        self, tenant: str | None = None, limit: int = 100, before: int | None = None
+        self, tenant: str | None = None, limit: int = 100, after: int | None = None
     ) -> answers.AuditTrail:
-        """Changes of a tenant, or of all, newest first; those before the one with this `seq`."""
-        return await self._ask(calls.list_audit(tenant, limit, before))
+        """List changes of a tenant, or of all, newest first."""
+        return await self._ask(calls.list_audit(tenant, limit, after))
 
     async def push(
         self,
@@ -108,13 +114,29 @@ class AsyncClient:
             progress,
         )
 
-    async def list_adapters(self, tenant: str) -> answers.Adapters:
-        """A tenant's adapters."""
-        return await self._ask(calls.list_adapters(tenant))
+    async def list_adapters(
+        self, tenant: str, limit: int = 100, after: str | None = None
+    ) -> answers.Adapters:
+        """List a tenant's adapters by name."""
+        return await self._ask(calls.list_adapters(tenant, limit, after))
 
-    async def list_versions(self, tenant: str, adapter: str) -> answers.Versions:
-        """An adapter's versions."""
-        return await self._ask(calls.list_versions(tenant, adapter))
+    async def delete_adapter(self, tenant: str, adapter: str) -> None:
+        """Delete an adapter with its versions and its release."""
+        await self._ask(calls.delete_adapter(tenant, adapter))
+
+    async def list_versions(
+        self, tenant: str, adapter: str, limit: int = 100, after: int | None = None
+    ) -> answers.Versions:
+        """List an adapter's versions, oldest first, without their manifests."""
+        return await self._ask(calls.list_versions(tenant, adapter, limit, after))
+
+    async def get_version(self, tenant: str, adapter: str, version: int) -> answers.Version:
+        """Show one version with its manifest."""
+        return await self._ask(calls.get_version(tenant, adapter, version))
+
+    async def delete_version(self, tenant: str, adapter: str, version: int) -> None:
+        """Delete a version that is not released."""
+        await self._ask(calls.delete_version(tenant, adapter, version))
 
     async def get_release(self, tenant: str, adapter: str) -> answers.Release:
         """Which version answers."""
@@ -140,13 +162,24 @@ class AsyncClient:
         """What several adapters say to the same texts."""
         return await self._ask(calls.predict_all(tenant, adapters, inputs, top_k))
 
-    async def embed(self, model: str, inputs: Sequence[str]) -> answers.Embeddings:
-        """Vectors of texts: a backbone's, or those behind the LoRA of `tenant.adapter`."""
-        return await self._ask(calls.embed(model, inputs))
+    async def embed(
+        self,
+        model: str,
+        inputs: Sequence[str],
+        *,
+        dimensions: int | None = None,
+        input_type: str | None = None,
+    ) -> answers.Embeddings:
+        """Vectors of texts: a backbone's, or those behind the LoRA of `tenant.adapter`.
 
-    async def list_backbones(self) -> answers.Backbones:
-        """The backbones that are served."""
-        return await self._ask(calls.list_backbones())
+        `dimensions` cuts those of a Matryoshka model, `input_type` (query, document) chooses the
+        backbone's prompt.
+        """
+        return await self._ask(calls.embed(model, inputs, dimensions, input_type))
+
+    async def list_backbones(self, limit: int = 100, after: str | None = None) -> answers.Backbones:
+        """List the backbones that are served by name."""
+        return await self._ask(calls.list_backbones(limit, after))
 
     async def metrics(self) -> str:
         """The server's metrics, in Prometheus' text format."""

@@ -11,9 +11,10 @@ class Tenant(TypedDict):
 
 
 class Tenants(TypedDict):
-    """All tenants, by name."""
+    """Tenants, by name; `next` goes on as `after`, None: there are no more."""
 
     tenants: list[Tenant]
+    next: str | None
 
 
 class FeatureCache(TypedDict):
@@ -64,9 +65,10 @@ class Key(TypedDict):
 
 
 class Keys(TypedDict):
-    """A tenant's keys, revoked ones included."""
+    """A tenant's keys, revoked ones included; `next` goes on as `after`."""
 
     keys: list[Key]
+    next: str | None
 
 
 class AuditRow(TypedDict):
@@ -82,9 +84,10 @@ class AuditRow(TypedDict):
 
 
 class AuditTrail(TypedDict):
-    """Changes, newest first."""
+    """Changes, newest first; `next` goes on as `after`."""
 
     changes: list[AuditRow]
+    next: int | None
 
 
 class Release(TypedDict):
@@ -104,34 +107,41 @@ class Published(TypedDict):
 
 
 class Adapter(TypedDict):
-    """An adapter with its newest version."""
+    """An adapter with its newest version, None where all were deleted."""
 
     name: str
-    latest_version: int
+    latest_version: int | None
     release: Release | None
 
 
 class Adapters(TypedDict):
-    """A tenant's adapters, by name."""
+    """A tenant's adapters, by name; `next` goes on as `after`."""
 
     adapters: list[Adapter]
+    next: str | None
 
 
-class Version(TypedDict):
-    """One immutable version."""
+class VersionRow(TypedDict):
+    """An immutable version in a listing."""
 
     version: int
     digest: str
     backbone: str
     size: int
     created_at: str
+
+
+class Version(VersionRow):
+    """An immutable version with the manifest of its file."""
+
     manifest: dict[str, Any]
 
 
 class Versions(TypedDict):
-    """All versions of an adapter, oldest first."""
+    """Versions of an adapter, oldest first; `next` goes on as `after`."""
 
-    versions: list[Version]
+    versions: list[VersionRow]
+    next: int | None
 
 
 class Scored(TypedDict):
@@ -198,9 +208,10 @@ class Backbone(TypedDict):
 
 
 class Backbones(TypedDict):
-    """All backbones that are served."""
+    """The backbones that are served, by name; `next` goes on as `after`."""
 
     backbones: list[Backbone]
+    next: str | None
 
 
 class Embedding(TypedDict):

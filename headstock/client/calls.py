@@ -31,9 +31,14 @@ def create_tenant(tenant: str) -> Call[answers.Tenant]:
     return Call("POST", "/v1/tenants", False, json={"name": tenant})
 
 
-def list_tenants() -> Call[answers.Tenants]:
+def list_tenants(limit: int, after: str | None) -> Call[answers.Tenants]:
     """GET /v1/tenants."""
-    return _get("/v1/tenants")
+    return _list("/v1/tenants", limit, after)
+
+
+def delete_tenant(tenant: str) -> Call[None]:
+    """DELETE /v1/tenants/{tenant}; not again, since the name may be another tenant's by then."""
+    return Call("DELETE", _tenant(tenant), False)
 
 
 def get_feature_cache(tenant: str) -> Call[answers.FeatureCache]:
@@ -77,9 +82,9 @@ def rotate_key(
     return Call("POST", f"{_tenant(tenant)}/keys/{_part(key_id)}/rotate", False, json=content)
 
 
-def list_keys(tenant: str) -> Call[answers.Keys]:
+def list_keys(tenant: str, limit: int, after: str | None) -> Call[answers.Keys]:
     """GET /v1/tenants/{tenant}/keys."""
-    return _get(f"{_tenant(tenant)}/keys")
+    return _list(f"{_tenant(tenant)}/keys", limit, after)
 
 
 def revoke_key(tenant: str, key_id: str) -> Call[None]:
@@ -87,10 +92,9 @@ def revoke_key(tenant: str, key_id: str) -> Call[None]:
     return Call("DELETE", f"{_tenant(tenant)}/keys/{_part(key_id)}", True)
 
 
-def list_audit(tenant: str | None, limit: int, before: int | None) -> Call[answers.AuditTrail]:
+def list_audit(tenant: str | None, limit: int, after: int | None) -> Call[answers.AuditTrail]:
     """GET /v1/audit, or a tenant's."""
-    params = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
-    return Call("GET", "/v1/audit" if tenant is None else f"{_tenant(tenant)}/audit", True, params)
+    return _list("/v1/audit" if tenant is None else f"{_tenant(tenant)}/audit", limit, after)
 
 
 def push(content: bytes, tenant: str, adapter: str, activate: bool) -> Call[answers.Published]:
@@ -103,14 +107,31 @@ def push(content: bytes, tenant: str, adapter: str, activate: bool) -> Call[answ
     return Call("POST", path, not activate, params=params, content=content)
 
 
-def list_adapters(tenant: str) -> Call[answers.Adapters]:
+def list_adapters(tenant: str, limit: int, after: str | None) -> Call[answers.Adapters]:
     """GET /v1/tenants/{tenant}/adapters."""
-    return _get(f"{_tenant(tenant)}/adapters")
+    return _list(f"{_tenant(tenant)}/adapters", limit, after)
 
 
-def list_versions(tenant: str, adapter: str) -> Call[answers.Versions]:
+def delete_adapter(tenant: str, adapter: str) -> Call[None]:
+    """DELETE an adapter; not again, since the name may be another adapter's by then."""
+    return Call("DELETE", _adapter(tenant, adapter), False)
+
+
+def list_versions(
+    tenant: str, adapter: str, limit: int, after: int | None
+) -> Call[answers.Versions]:
     """GET the versions of an adapter."""
-    return _get(f"{_adapter(tenant, adapter)}/versions")
+    return _list(f"{_adapter(tenant, adapter)}/versions", limit, after)
+
+
+def get_version(tenant: str, adapter: str, version: int) -> Call[answers.Version]:
+    """GET one version with its manifest."""
+    return _get(f"{_adapter(tenant, adapter)}/versions/{version}")
+
+
+def delete_version(tenant: str, adapter: str, version: int) -> Call[None]:
+    """DELETE a version; not again, since the adapter may be another one by then."""
+    return Call("DELETE", f"{_adapter(tenant, adapter)}/versions/{version}", False)
 
 
 def get_release(tenant: str, adapter: str) -> Call[answers.Release]:
@@ -144,15 +165,22 @@ def predict_all(
     return Call("POST", f"{_tenant(tenant)}/predict", True, json=content)
 
 
-def embed(model: str, inputs: Sequence[str]) -> Call[answers.Embeddings]:
+def embed(
+    model: str, inputs: Sequence[str], dimensions: int | None, input_type: str | None
+) -> Call[answers.Embeddings]:
     """POST texts, get vectors."""
-    content = {"model": model, "input": list(inputs)}
+    content = {
+        "model": model,
+        "input": list(inputs),
+        "dimensions": dimensions,
+        "input_type": input_type,
+    }
     return Call("POST", "/v1/embeddings", True, json=content)
 
 
-def list_backbones() -> Call[answers.Backbones]:
+def list_backbones(limit: int, after: str | None) -> Call[answers.Backbones]:
     """GET /v1/backbones."""
-    return _get("/v1/backbones")
+    return _list("/v1/backbones", limit, after)
 
 
 def metrics() -> Call[str]:
@@ -162,6 +190,12 @@ def metrics() -> Call[str]:
 
 def _get(path: str) -> Call[Any]:
     return Call("GET", path, True)
+
+
+def _list(path: str, limit: int, after: str | int | None) -> Call[Any]:
+    """A page of a list: what follows the item `after`, or the beginning."""
+    params = {"limit": str(limit)} | ({} if after is None else {"after": str(after)})
+    return Call("GET", path, True, params)
 
 
 def _tenant(tenant: str) -> str:

@@ -44,9 +44,13 @@ class Client:
         """Create a tenant; with an admin's key, as all of tenants and keys."""
         return self._ask(calls.create_tenant(tenant))
 
-    def list_tenants(self) -> answers.Tenants:
-        """All tenants."""
-        return self._ask(calls.list_tenants())
+    def list_tenants(self, limit: int = 100, after: str | None = None) -> answers.Tenants:
+        """List tenants by name: those after the `next` of the page before."""
+        return self._ask(calls.list_tenants(limit, after))
+
+    def delete_tenant(self, tenant: str) -> None:
+        """Delete a tenant with its keys, quota and adapters."""
+        self._ask(calls.delete_tenant(tenant))
 
     def get_feature_cache(self, tenant: str) -> answers.FeatureCache:
         """Whether features of the tenant's inputs may be kept."""
@@ -80,19 +84,19 @@ class Client:
         """A new key in place of another, which works on for `overlap_s` seconds."""
         return self._ask(calls.rotate_key(tenant, key_id, overlap_s, expires_in_s))
 
-    def list_keys(self, tenant: str) -> answers.Keys:
-        """A tenant's keys."""
-        return self._ask(calls.list_keys(tenant))
+    def list_keys(self, tenant: str, limit: int = 100, after: str | None = None) -> answers.Keys:
+        """List a tenant's keys, oldest first."""
+        return self._ask(calls.list_keys(tenant, limit, after))
 
     def revoke_key(self, tenant: str, key_id: str) -> None:
         """End a key."""
         self._ask(calls.revoke_key(tenant, key_id))
 
     def list_audit(
-        self, tenant: str | None = None, limit: int = 100, before: int | None = None
+        self, tenant: str | None = None, limit: int = 100, after: int | None = None
     ) -> answers.AuditTrail:
-        """Changes of a tenant, or of all, newest first; those before the one with this `seq`."""
-        return self._ask(calls.list_audit(tenant, limit, before))
+        """List changes of a tenant, or of all, newest first."""
+        return self._ask(calls.list_audit(tenant, limit, after))
 
     def push(
         self,
@@ -105,13 +109,29 @@ class Client:
         """Upload an adapter file as a new version. `progress` gets bytes sent, and all."""
         return self._ask(calls.push(file.read_bytes(), tenant, adapter, activate), progress)
 
-    def list_adapters(self, tenant: str) -> answers.Adapters:
-        """A tenant's adapters."""
-        return self._ask(calls.list_adapters(tenant))
+    def list_adapters(
+        self, tenant: str, limit: int = 100, after: str | None = None
+    ) -> answers.Adapters:
+        """List a tenant's adapters by name."""
+        return self._ask(calls.list_adapters(tenant, limit, after))
 
-    def list_versions(self, tenant: str, adapter: str) -> answers.Versions:
-        """An adapter's versions."""
-        return self._ask(calls.list_versions(tenant, adapter))
+    def delete_adapter(self, tenant: str, adapter: str) -> None:
+        """Delete an adapter with its versions and its release."""
+        self._ask(calls.delete_adapter(tenant, adapter))
+
+    def list_versions(
+        self, tenant: str, adapter: str, limit: int = 100, after: int | None = None
+    ) -> answers.Versions:
+        """List an adapter's versions, oldest first, without their manifests."""
+        return self._ask(calls.list_versions(tenant, adapter, limit, after))
+
+    def get_version(self, tenant: str, adapter: str, version: int) -> answers.Version:
+        """Show one version with its manifest."""
+        return self._ask(calls.get_version(tenant, adapter, version))
+
+    def delete_version(self, tenant: str, adapter: str, version: int) -> None:
+        """Delete a version that is not released."""
+        self._ask(calls.delete_version(tenant, adapter, version))
 
     def get_release(self, tenant: str, adapter: str) -> answers.Release:
         """Which version answers."""
@@ -137,13 +157,24 @@ class Client:
         """What several adapters say to the same texts."""
         return self._ask(calls.predict_all(tenant, adapters, inputs, top_k))
 
-    def embed(self, model: str, inputs: Sequence[str]) -> answers.Embeddings:
-        """Vectors of texts: a backbone's, or those behind the LoRA of `tenant.adapter`."""
-        return self._ask(calls.embed(model, inputs))
+    def embed(
+        self,
+        model: str,
+        inputs: Sequence[str],
+        *,
+        dimensions: int | None = None,
+        input_type: str | None = None,
+    ) -> answers.Embeddings:
+        """Vectors of texts: a backbone's, or those behind the LoRA of `tenant.adapter`.
 
-    def list_backbones(self) -> answers.Backbones:
-        """The backbones that are served."""
-        return self._ask(calls.list_backbones())
+        `dimensions` cuts those of a Matryoshka model, `input_type` (query, document) chooses the
+        backbone's prompt.
+        """
+        return self._ask(calls.embed(model, inputs, dimensions, input_type))
+
+    def list_backbones(self, limit: int = 100, after: str | None = None) -> answers.Backbones:
+        """List the backbones that are served by name."""
+        return self._ask(calls.list_backbones(limit, after))
 
     def metrics(self) -> str:
         """The server's metrics, in Prometheus' text format."""

@@ -20,7 +20,9 @@ _PIECE_BYTES = 256 * 2**10
 
 
 def settings(server: str, key: str) -> dict[str, Any]:
-    """What a client of httpx is made with."""
+    """What a client of httpx is made with. Raises ValueError for a key that no header can carry."""
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("the key has characters that no key has; copy it once more")
     return {
         "base_url": server,
         "headers": {"Authorization": f"Bearer {key}"},

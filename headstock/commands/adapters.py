@@ -1,17 +1,22 @@
-"""`headstock push`, `release`, `predict`: a tenant's commands, through the server."""
+"""`headstock push`, `adapter`, `release`, `predict`: a tenant's commands, through the server."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adapters.errors import InvalidInput
 from headstock.answers import prediction_table
 from headstock.commands.common import (
     DEFAULT_SERVER,
+    USUAL_PAGE,
+    AfterName,
     AsJson,
     Key,
+    PageSize,
     Server,
     connect,
+    note_more,
     progress_bars,
     split_target,
 )
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
     from headstock.client.answers import Release
 
 release_app = typer.Typer(no_args_is_help=True, help="Which version of an adapter answers.")
+
+adapter_app = typer.Typer(no_args_is_help=True, help="A tenant's adapters.")
 
 Target = Annotated[str, typer.Argument(help="The adapter.", metavar="TENANT/ADAPTER")]
 
@@ -52,6 +59,85 @@ def push(
     else:
         still = "Nothing answers yet" if answering is None else f"Version {answering} still answers"
         note(f"{still}; switch with: headstock release set {tenant}/{name} {pushed['version']}")
+
+
+@adapter_app.command("list")
+def list_adapters(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A tenant, or an adapter whose versions to list.", metavar="TENANT[/ADAPTER]"
+        ),
+    ],
+    limit: PageSize = USUAL_PAGE,
+    after: AfterName = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = "",
+    json: AsJson = False,
+) -> None:
+    """List a tenant's adapters by name, or an adapter's versions, oldest first."""
+    if "/" in target:
+        _list_versions(target, limit, after, server, key, json)
+        return
+    with connect(server, key) as client:
+        found = client.list_adapters(target, limit, after)
+    if json:
+        show_json(found)
+        return
+    rows = [
+        (
+            each["name"],
+            each["release"]["stable"] if each["release"] else "none",
+            each["latest_version"] or "none",
+        )
+        for each in found["adapters"]
+    ]
+    show_table(f"Adapters of {target}", ("name", "version that answers", "newest"), rows)
+    note_more(found["next"])
+
+
+def _list_versions(
+    target: str, limit: int, after: str | None, server: str, key: str, json: bool
+) -> None:
+    tenant, adapter = split_target(target)
+    if after is not None and not after.isdecimal():
+        raise InvalidInput(f"--after {after!r} must be the number of a version")
+    with connect(server, key) as client:
+        found = client.list_versions(tenant, adapter, limit, None if after is None else int(after))
+    if json:
+        show_json(found)
+        return
+    rows = [
+        (each["version"], each["created_at"], each["size"], f"{each['digest'][:12]}…")
+        for each in found["versions"]
+    ]
+    show_table(f"Versions of {target}", ("number", "created", "bytes", "sha256"), rows)
+    note_more(found["next"])
+
+
+@adapter_app.command("delete")
+def delete_adapter(
+    target: Target,
+    version: Annotated[
+        int | None,
+        typer.Option(help="Delete this version alone, which must not be released.", min=1),
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = "",
+    json: AsJson = False,
+) -> None:
+    """Delete an adapter with its versions and its release, or one of its versions."""
+    tenant, adapter = split_target(target)
+    with connect(server, key) as client:
+        if version is None:
+            client.delete_adapter(tenant, adapter)
+        else:
+            client.delete_version(tenant, adapter, version)
+    if json:
+        show_json({"tenant": tenant, "adapter": adapter, "version": version, "deleted": True})
+    else:
+        what = f"{target}" if version is None else f"version {version} of {target}"
+        note(f"Deleted {what}.")
 
 
 @release_app.command("show")

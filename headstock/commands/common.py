@@ -15,7 +15,7 @@ from rich.progress import (
 )
 
 from adapters.errors import InvalidInput
-from headstock.output import stderr
+from headstock.output import note, stderr
 
 if TYPE_CHECKING:
     from backbone import Backbone
@@ -31,6 +31,16 @@ Key = Annotated[
     str,
     typer.Option(envvar="HEADSTOCK_KEY", help="Key to use.", metavar="KEY", show_default=False),
 ]
+PageSize = Annotated[
+    int, typer.Option("--limit", help="How many to list, at most.", min=1, max=1000)
+]
+AfterName = Annotated[
+    str | None, typer.Option("--after", help="List what follows this one.", metavar="NAME")
+]
+AfterNumber = Annotated[
+    int | None, typer.Option("--after", help="List what follows this one.", min=1)
+]
+USUAL_PAGE = 100
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 
@@ -40,6 +50,7 @@ def connect(server: str, key: str) -> "Client":
 
     from headstock.client import Client, Retry
 
+    server = server.strip() or DEFAULT_SERVER
     if not server.startswith(("http://", "https://")):
         raise InvalidInput(f"the server {server!r} must begin with http:// or https://")
     # A line end comes along where a key is read from a file, "Bearer" where it is copied from curl.
@@ -56,6 +67,12 @@ def connect(server: str, key: str) -> "Client":
         return Client(server, key, Retry(reconnects=False))
     except InvalidURL as error:
         raise InvalidInput(f"{server!r} is not the address of a server: {error}") from error
+
+
+def note_more(following: str | int | None) -> None:
+    """Say how to go on where a list has more."""
+    if following is not None:
+        note(f"There are more: --after {following}")
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -1,12 +1,13 @@
 """`headstock curves`: how a training went, or goes."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from headstock.commands.common import AsJson
+from headstock.commands.common import AsJson, settings
 from headstock.output import note, show_json
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def curves(
 
 def _write_image(phases: "list[Phase]", image: Path, run: Path) -> None:
     from adapters.container import write_file
+
+    # Its list of fonts, which takes a second to make: in the user's own folders by default.
+    os.environ.setdefault("MPLCONFIGDIR", str(settings().home.absolute() / "matplotlib"))
     from headstock.plots.image import render
     from training.output import check_output
 

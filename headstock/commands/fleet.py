@@ -71,7 +71,7 @@ def _run(ray: str | None, n_jobs: int) -> "Run":
         from training.fleet.cluster import on_ray
 
         return on_ray(ray)
-    from training.cores import cores
+    from backbone.cores import cores
     from training.fleet.processes import run_in_processes
 
     return partial(run_in_processes, n_processes=min(cores(), n_jobs))

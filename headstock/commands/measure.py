@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from adapters.manifest import Estimate, Manifest, Measured
 
-Data = Annotated[Path, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")]
+Data = Annotated[Path, typer.Argument(help="Rows: CSV, TSV, JSON or Parquet.", metavar="DATA")]
 File = Annotated[Path, typer.Argument(help="An adapter file.", metavar="FILE")]
 TextColumn = Annotated[str, typer.Option(help="Column with the texts.")]
 LabelColumn = Annotated[str, typer.Option(help="Column with the labels, values, tags or entities.")]

@@ -29,7 +29,7 @@ def serve(
         "GRPC_PORT": grpc_port,
     }
     for name, value in given.items():
-        if value is not None:
+        if value not in (None, ""):  # an option of an unset variable is none
             os.environ[f"HEADSTOCK_{name}"] = str(value)
     _check()
     os.environ.update(server_environment())
@@ -48,11 +48,10 @@ def server_environment() -> dict[str, str]:
     current = settings()
     home = current.home.absolute()
     return {
-        "BENTOML_HOME": str(home / "bentoml"),
         **os.environ,
+        "BENTOML_HOME": os.environ.get("BENTOML_HOME") or str(current.bentoml_home),
         "HEADSTOCK_HOME": str(home),
         "HEADSTOCK_DATABASE_URL": current.registry_url,
-        "BENTOML_DO_NOT_TRACK": "True",
     }
 
 

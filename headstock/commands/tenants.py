@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from adapters.errors import InvalidInput
-from headstock.commands.common import DEFAULT_SERVER, AsJson, Key, Server, connect
+from headstock.commands.common import (
+    DEFAULT_SERVER,
+    USUAL_PAGE,
+    AfterName,
+    AfterNumber,
+    AsJson,
+    Key,
+    PageSize,
+    Server,
+    connect,
+    note_more,
+)
 from headstock.output import note, show_json, show_table
 
 if TYPE_CHECKING:
@@ -52,15 +63,35 @@ def create_tenant(
 
 
 @tenant_app.command("list")
-def list_tenants(server: Server = DEFAULT_SERVER, key: Key = "", json: AsJson = False) -> None:
-    """List all tenants."""
+def list_tenants(
+    limit: PageSize = USUAL_PAGE,
+    after: AfterName = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = "",
+    json: AsJson = False,
+) -> None:
+    """List tenants by name."""
     with connect(server, key) as client:
-        found = client.list_tenants()
+        found = client.list_tenants(limit, after)
     if json:
         show_json(found)
     else:
         rows = [(each["name"], each["created_at"]) for each in found["tenants"]]
         show_table("Tenants", ("name", "created"), rows)
+        note_more(found["next"])
+
+
+@tenant_app.command("delete")
+def delete_tenant(
+    tenant: Tenant, server: Server = DEFAULT_SERVER, key: Key = "", json: AsJson = False
+) -> None:
+    """Delete a tenant with its keys, quota, adapters, versions and releases."""
+    with connect(server, key) as client:
+        client.delete_tenant(tenant)
+    if json:
+        show_json({"name": tenant, "deleted": True})
+    else:
+        note(f"Deleted tenant {tenant} with all that it had.")
 
 
 @tenant_app.command("cache")
@@ -200,11 +231,16 @@ def _seconds(text: str | None, option: str) -> int | None:
 
 @key_app.command("list")
 def list_keys(
-    tenant: Tenant, server: Server = DEFAULT_SERVER, key: Key = "", json: AsJson = False
+    tenant: Tenant,
+    limit: PageSize = USUAL_PAGE,
+    after: AfterName = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = "",
+    json: AsJson = False,
 ) -> None:
-    """List a tenant's keys, those that ended included."""
+    """List a tenant's keys, those that ended included, oldest first."""
     with connect(server, key) as client:
-        found = client.list_keys(tenant)
+        found = client.list_keys(tenant, limit, after)
     if json:
         show_json(found)
     else:
@@ -220,6 +256,7 @@ def list_keys(
         ]
         columns = ("id", "scopes", "created", "revoked", "expires")
         show_table(f"Keys of {tenant}", columns, rows)
+        note_more(found["next"])
 
 
 @key_app.command("revoke")
@@ -243,17 +280,15 @@ def audit(
     tenant: Annotated[
         str | None, typer.Argument(help="A tenant; all by default, with an admin's key.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="How many changes, at most.", min=1, max=1000)] = 100,
-    before: Annotated[
-        int | None, typer.Option(help="Those before the change of this number.", min=1)
-    ] = None,
+    limit: PageSize = USUAL_PAGE,
+    after: AfterNumber = None,
     server: Server = DEFAULT_SERVER,
     key: Key = "",
     json: AsJson = False,
 ) -> None:
     """List changes, newest first: which key did what, and when."""
     with connect(server, key) as client:
-        found = client.list_audit(tenant, limit, before)
+        found = client.list_audit(tenant, limit, after)
     if json:
         show_json(found)
         return
@@ -269,3 +304,4 @@ def audit(
         for each in found["changes"]
     ]
     show_table("Changes", ("number", "at", "key", "change", "of", "detail"), rows)
+    note_more(found["next"])

@@ -63,7 +63,8 @@ def train(
         Path, typer.Option(help="The adapter file to write; with --manifest, a folder for all.")
     ],
     data: Annotated[
-        Path | None, typer.Argument(help="Rows: .csv, .jsonl or .parquet.", metavar="DATA")
+        Path | None,
+        typer.Argument(help="Rows: CSV, TSV, JSON or Parquet.", metavar="DATA"),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Name of an added backbone.")] = None,
     manifest: Annotated[

@@ -4,7 +4,8 @@ A queue is bounded in rows and in time: its tokens are what the backbone gets th
 wait. A tenant may hold ALPHA times what is left free of it, so its threshold falls as the queue
 fills: one tenant alone gets half of the queue, n of them get 1/(n+1) each, and there is always room
 for one more. Nobody needs a quota. (Choudhury and Hahne, "Dynamic queue length thresholds for
-shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998.)
+shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998.) A request that is
+larger than any share joins where its tenant has nothing waiting and half of the queue is free.
 
 Each rule says which fraction of what waits now may still be there when the request joins: 1 or more
 admits it. The queue is taken to drain evenly, so the fraction also says how long to wait.
@@ -85,10 +86,13 @@ def admit(
 
     `largest_other` is what the other tenant with the most of it has waiting.
 
-    An empty queue takes a request of any size: it could never join otherwise.
+    An empty queue takes a request of any size, and so does one of which half is free, from a tenant
+    with nothing in it: such a request could never join otherwise.
     """
-    waiting = _counted(waiting, queue, largest_other)
-    rules = [] if waiting.all.rows == 0 else [*_room(request, waiting, queue)]
+    counted = _counted(waiting, queue, largest_other)
+    half = _half_free(waiting, queue) if counted == waiting and not waiting.own.rows else 0.0
+    waiting = counted
+    rules = [] if waiting.all.rows == 0 else [*_room(request, waiting, queue, half)]
     if rules and time_left_s is not None:
         rules.append(_deadline(request, waiting, queue, time_left_s))
     broken = [rule for rule in rules if rule.fraction < 1]
@@ -106,6 +110,19 @@ def is_roomy(request: Load, waiting: Waiting, queue: Queue, time_left_s: float |
         waiting.own.rows <= ALPHA * (queue.rows - waiting.all.rows - request.rows) - request.rows
         and waiting.own.tokens <= ALPHA * (queue.tokens - tokens - request.tokens) - request.tokens
         and (time_left_s is None or tokens + request.tokens <= time_left_s * queue.tokens_per_s)
+    )
+
+
+def find_excess(request: Load, queue: Queue, time_s: float) -> str | None:
+    """Tell why a request could not be done in `time_s` if nobody else asked; None if it could."""
+    own_s = request.tokens / queue.tokens_per_s
+    if own_s <= time_s:
+        return None
+    fitting = max(1, int(request.rows * max(time_s, 0) / own_s))
+    return (
+        f"{request.rows} rows of {request.tokens} tokens would take about {own_s:.1f} seconds with "
+        f"nobody else there, and have {max(time_s, 0):.1f}; send at most {fitting} such inputs at "
+        "once"
     )
 
 
@@ -132,7 +149,14 @@ def _counted(waiting: Waiting, queue: Queue, largest_other: Load) -> Waiting:
     return Waiting(load, waiting.own, waiting.tenants)
 
 
-def _room(request: Load, waiting: Waiting, queue: Queue) -> tuple[_Rule, ...]:
+def _half_free(waiting: Waiting, queue: Queue) -> float:
+    """The fraction of what waits now that leaves half of the queue free."""
+    rows = _fraction(queue.rows / 2, waiting.all.rows)
+    return min(rows, _fraction(queue.tokens / 2, waiting.all.tokens))
+
+
+def _room(request: Load, waiting: Waiting, queue: Queue, enough: float) -> tuple[_Rule, ...]:
+    """The rules of what is free; rows aside, any request fits at the fraction `enough`."""
     rows = (request.rows, waiting.all.rows, queue.rows)
     tokens = (request.tokens, waiting.all.tokens, queue.tokens)
     full = (
@@ -145,8 +169,8 @@ def _room(request: Load, waiting: Waiting, queue: Queue) -> tuple[_Rule, ...]:
     )
     share = min(_share(*rows, waiting.own.rows), _share(*tokens, waiting.own.tokens))
     return (
-        _Rule("server", min(_free(*rows), _free(*tokens)), full),
-        _Rule("tenant", share, over),
+        _Rule("server", min(_free(*rows), max(enough, _free(*tokens))), full),
+        _Rule("tenant", max(enough, share), over),
     )
 
 

@@ -56,6 +56,11 @@ def guided(limits: BatchLimits, waiting: int, runs: int) -> BatchLimits:
     return replace(limits, tokens=min(limits.tokens, tokens))
 
 
+def smallest(limits: BatchLimits) -> BatchLimits:
+    """Return `limits` for a batch that must end soon."""
+    return replace(limits, tokens=min(limits.tokens, _LEAST_TOKENS))
+
+
 def next_batch(waiting: Sequence[Candidate], limits: BatchLimits) -> list[int]:
     """Positions of the rows to run next, from `waiting` with whoever is next in front.
 

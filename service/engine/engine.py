@@ -9,14 +9,22 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from adapters.errors import DeadlineExceeded, Overloaded, TenantOverloaded
+from adapters.errors import DeadlineExceeded, Overloaded, TenantOverloaded, TooLarge
 from adapters.registry import CacheMode
 from backbone import MAX_RANK, Backbone, TextRow
-from service.engine.admission import Load, Queue, Refused, Waiting, admit, is_roomy
+from service.engine.admission import (
+    Load,
+    Queue,
+    Refused,
+    Waiting,
+    admit,
+    find_excess,
+    is_roomy,
+)
 from service.engine.batching import BatchLimits
 from service.engine.feature_cache import FeatureCache
 from service.engine.guess import LEAST
@@ -44,10 +52,14 @@ _MOST_CHARS = 64 * 2**20  # to be tokenized; a tenant has as much as is left fre
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """How much waits, how much goes at once; `tokens_per_s` is reckoned with at first."""
+    """How much waits, how much goes at once; `tokens_per_s` is reckoned with at first.
+
+    `request_s` is the time that any request has at most.
+    """
 
     queue_rows: int
     longest_wait_s: float
+    request_s: float
     batch_tokens: int
     runs: int
     lora_ranks: int
@@ -68,16 +80,17 @@ class Engine:
         self._limits = limits
         self._metrics = metrics
         self._cache = cache
-        # So many ranks that the batch of every worker finds its place in the pool.
-        workers = limits.runs + 1
-        pool_ranks = max(limits.lora_ranks, MAX_RANK * workers)
+        # So many ranks that every batch finds its place in the pool: the runs, one more where much
+        # waits, one that passes.
+        batches = limits.runs + 2
+        pool_ranks = max(limits.lora_ranks, MAX_RANK * batches)
         slots = None
         if backbone.manifest.lora:
             slots = LoraSlots(backbone.lora_pool(pool_ranks), metrics)
         self._workers = Workers(
             backbone,
             limits.runs,
-            BatchLimits(limits.batch_tokens, pool_ranks // workers),
+            BatchLimits(limits.batch_tokens, pool_ranks // batches),
             slots,
             limits.tokens_per_s,
             metrics,
@@ -105,16 +118,20 @@ class Engine:
         await asyncio.sleep(0)  # what the workers handed over last comes before this returns
 
     async def preprocess(
-        self, texts: Sequence[str], with_spans: bool, tenant: str
+        self, texts: Sequence[str], with_spans: bool, tenant: str, prompt: str | None = None
     ) -> list[TextRow]:
         """Rows of `texts`, with spans where an adapter tags; much text goes to a thread.
+
+        `prompt` stands in place of the backbone's own.
 
         Raises:
             TenantOverloaded, Overloaded: too much text is being read already, or the engine stops.
         """
         cost = sum(map(len, texts)) + _TEXT_CHARS * len(texts)
         if cost <= _INLINE_CHARS:
-            return [self.backbone.preprocess(text, with_spans, at_once=True) for text in texts]
+            if len(texts) == 1:
+                return [self.backbone.preprocess(texts[0], with_spans, True, prompt)]
+            return self.backbone.preprocess_all(texts, with_spans, prompt)
         if self._stopping:
             raise _stopped()
         free = _MOST_CHARS - sum(self._reading.values()) - cost
@@ -124,9 +141,12 @@ class Engine:
         loop, is_left = asyncio.get_running_loop(), threading.Event()
 
         def read() -> list[TextRow]:
-            return [
-                self.backbone.preprocess(text, with_spans) for text in texts if not is_left.is_set()
-            ]
+            rows: list[TextRow] = []
+            for part in _parts(texts):
+                if is_left.is_set():
+                    break
+                rows += self.backbone.preprocess_all(part, with_spans, prompt)
+            return rows
 
         def end(_: object) -> None:
             loop.call_soon_threadsafe(self._end_reading, tenant, cost)
@@ -165,12 +185,13 @@ class Engine:
         Raises:
             TenantOverloaded, Overloaded: the rows cannot wait, or not as long as they would have
                 to, or the engine stops.
-            DeadlineExceeded: the request's time is over.
+            TooLarge: they would take longer than any request may, with nobody else there.
+            DeadlineExceeded: the request's time is over, or is less than the rows alone take.
             HeadFailed, BackboneError: a row failed; rows of other requests are not concerned.
         """
         arrived, loop = time.perf_counter(), asyncio.get_running_loop()
         pendings = [Pending(job, arrived, loop.create_future(), len(rows)) for job in jobs]
-        known = [self._recall(rows, job) for job in jobs]
+        known = [self._recall(rows, pending) for pending in pendings]
         entries = [
             entry
             for pending, found in zip(pendings, known, strict=True)
@@ -197,7 +218,7 @@ class Engine:
         with self._workers.changed:
             self._admit(job.tenant, load, job.deadline)
             places = self._queue.add(entries)
-            self._workers.changed.notify()
+            self._workers.notify()
         return places
 
     def _forget(self, pendings: Sequence[Pending], places: Sequence[int]) -> None:
@@ -225,6 +246,8 @@ class Engine:
         )
         limits = self._limits
         bounds = Queue(limits.queue_rows, limits.longest_wait_s, self._workers.tokens_per_s)
+        if time_left is not None:
+            _refuse_endless(load, bounds, time_left, limits.request_s)
         if is_roomy(load, waiting, bounds, time_left):
             return
         verdict = admit(load, waiting, bounds, time_left, Load(*self._queue.largest_but(tenant)))
@@ -251,9 +274,10 @@ class Engine:
             except Exception:  # the rows are answered; a cache may forget
                 logger.exception("features of backbone %s were not cached", self.backbone.name)
 
-    def _recall(self, rows: Sequence[TextRow], job: Job) -> dict[int, Vectors]:
+    def _recall(self, rows: Sequence[TextRow], pending: Pending) -> dict[int, Vectors]:
         """The rows whose features the cache has, all of them, if it may be asked."""
-        if not self._cache.enabled or (mode := job.cache_mode()) == "off":
+        job, mode = pending.job, pending.cache_mode
+        if not self._cache.enabled or mode == "off":
             return {}
         known: dict[int, Vectors] = {}
         for position, row in enumerate(rows):
@@ -266,10 +290,13 @@ class Engine:
         return known
 
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
-        """Let the cache have features of tenants that consent."""
+        """Let the cache have features of tenants that consent, and did so when they asked.
+
+        What was sent under `own` is not shared because the tenant began to share meanwhile.
+        """
         for outcome in outcomes:
-            job = outcome.entry.pending.job
-            if isinstance(outcome.result, Exception) or (mode := job.cache_mode()) == "off":
+            job, mode = outcome.entry.pending.job, outcome.entry.pending.cache_mode
+            if isinstance(outcome.result, Exception) or mode == "off" or mode != job.cache_mode():
                 continue
             for name, value in outcome.result[1].items():
                 self._cache.put(*self._key(outcome.entry.row, job, mode, name), value)
@@ -282,6 +309,31 @@ class Engine:
         return scope, self.backbone.digest, lora, feature, row.ids.tobytes()
 
 
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut texts into runs of about `_INLINE_CHARS` characters, of one text at least."""
+    start, chars = 0, 0
+    for end, text in enumerate(texts, 1):
+        chars += len(text) + _TEXT_CHARS
+        if chars >= _INLINE_CHARS:
+            yield texts[start:end]
+            start, chars = end, 0
+    if start < len(texts):
+        yield texts[start:]
+
+
+def _refuse_endless(load: Load, queue: Queue, time_left_s: float, request_s: float) -> None:
+    """Raise TooLarge or DeadlineExceeded for what could not be done in time by itself.
+
+    To try it again would be in vain, so it is not refused as an overload.
+    """
+    excess = find_excess(load, queue, request_s)
+    if excess is not None:
+        raise TooLarge(excess)
+    excess = find_excess(load, queue, time_left_s)
+    if excess is not None:
+        raise DeadlineExceeded(f"{excess}, or allow more time")
+
+
 def _keep_time(times: Times, pendings: Sequence[Pending], has_waited: bool) -> None:
     """Where the time of a request's jobs went; those whose features were known waited for none."""
     now, arrived = time.perf_counter(), pendings[0].arrived
@@ -291,6 +343,7 @@ def _keep_time(times: Times, pendings: Sequence[Pending], has_waited: bool) -> N
     )
     times.queue_s += begun - arrived
     times.compute_s += now - begun
+    times.runs += [len(each.runs) for each in pendings]
 
 
 def _answer_known(pending: Pending, rows: Sequence[TextRow], known: Mapping[int, Vectors]) -> None:

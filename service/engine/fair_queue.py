@@ -5,15 +5,22 @@ et al. 2024 ("Fairness in Serving Large Language Models") kept as a tag a row. A
 its tenant has been served, in tokens, when the row's turn comes; rows go by rising tags. A tenant
 with a backlog has tags far ahead, so a newcomer, whose tag is that of the row served last, passes
 all of it; and time without rows earns no credit.
+
+To be next is not enough beside a neighbour that saturates: the row would wait for the end of a run
+and then share a batch that is filled up with the neighbour's rows. So the rows of light tenants
+pass: they go in a small batch of their own, in a run of its own. A tenant is light while it uses at
+most half of an even share. Small batches cost more per token, so at most an eighth of all tokens
+may pass, and only where a tenant that is not light has a batch waiting.
 """
 
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from itertools import islice
+from typing import Final, Generic, Protocol, TypeVar
 
-from service.engine.batching import WINDOW, BatchLimits, Candidate, next_batch
+from service.engine.batching import WINDOW, BatchLimits, Candidate, next_batch, smallest
 
 
 class Row(Candidate, Protocol):
@@ -32,13 +39,23 @@ class Row(Candidate, Protocol):
 
 Item = TypeVar("Item", bound=Row)
 _FEW = 256  # accounts that are worth no sweep
+_LIGHT_FACTOR: Final = 2  # a light tenant uses an even share divided by this, at most
+_MAX_CHARGED: Final = 4096  # tokens ahead of virtual time: who was heavy for long is light soon
+_TOKENS_PER_PASSING: Final = 8  # of so many tokens one may pass
+_MAX_PASSING_BURST: Final = 256  # tokens that may pass at once after a time in which none did
+_MAX_PASSING_ROWS: Final = 16  # rows that are looked at, which keeps the question cheap
 
 
 @dataclass(slots=True)
 class _Account:
-    """A tenant's part of the queue. `next_tag`: the tag of its next row."""
+    """A tenant's part of the queue.
+
+    `next_tag` is the tag of its next row. `light_tag` is what it would be if its tokens cost
+    `_LIGHT_FACTOR` times as much: a light tenant's stays near virtual time.
+    """
 
     next_tag: int = 0
+    light_tag: int = 0
     rows: int = 0
     tokens: int = 0
 
@@ -53,6 +70,7 @@ class FairQueue(Generic[Item]):
         self._tags: dict[int, int] = {}  # by number
         self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
         self._now = 0  # the highest tag that led a batch: virtual time
+        self._may_pass: float = _MAX_PASSING_BURST  # tokens
         self._number = 0
         self._sweep_at = _FEW
 
@@ -79,6 +97,8 @@ class FairQueue(Generic[Item]):
             account = self._accounts[item.tenant]
             tag = max(self._now, account.next_tag)
             account.next_tag = tag + item.cost
+            light_tag = max(self._now, account.light_tag) + _LIGHT_FACTOR * item.cost
+            account.light_tag = min(light_tag, self._now + _MAX_CHARGED)
             self.tenants += not account.rows
             account.rows += 1
             account.tokens += item.cost
@@ -122,19 +142,50 @@ class FairQueue(Generic[Item]):
             tag += item.cost
         self._accounts[tenant].next_tag = tag
 
+    def passing(self, limits: BatchLimits) -> list[int]:
+        """Positions of the rows that pass: those of light tenants, if another tenant has a batch.
+
+        Empty if more tokens than allowed have passed already.
+        """
+        if self._may_pass <= 0:
+            return []
+        highest = self._now + _LIGHT_FACTOR * limits.tokens
+        light, is_held_up = [], False
+        for position, (_, _, item) in enumerate(islice(self._waiting, _MAX_PASSING_ROWS)):
+            account = self._accounts[item.tenant]
+            if account.light_tag <= highest:
+                light.append(position)
+            elif account.tokens >= limits.tokens:
+                is_held_up = True
+        return light if is_held_up else []
+
     def take(self, limits: BatchLimits) -> list[Item]:
         """Remove and return the next batch, empty where nothing waits."""
-        window = self._waiting[:WINDOW]
-        if not window:
+        batch = self._take(range(min(WINDOW, len(self._waiting))), limits)
+        earned = sum(item.cost for item in batch) / _TOKENS_PER_PASSING
+        self._may_pass = min(self._may_pass + earned, _MAX_PASSING_BURST)
+        return batch
+
+    def take_passing(self, limits: BatchLimits) -> list[Item]:
+        """Remove and return a small batch of rows that pass, empty where none do."""
+        batch = self._take(self.passing(limits), smallest(limits))
+        self._may_pass -= sum(item.cost for item in batch)
+        return batch
+
+    def _take(self, positions: Sequence[int], limits: BatchLimits) -> list[Item]:
+        """Remove and return the next batch of the rows at `positions`."""
+        if not positions:
             return []
-        chosen = next_batch([item for _, _, item in window], limits)
-        self._now = max(self._now, window[0][0])
-        for position in reversed(chosen):
-            _, number, _ = self._waiting.pop(position)
+        self._now = max(self._now, self._waiting[0][0])
+        candidates = [self._waiting[position] for position in positions]
+        batch = []
+        chosen = next_batch([item for _, _, item in candidates], limits)
+        for place in reversed(chosen):
+            _, number, item = self._waiting.pop(positions[place])
             del self._tags[number]
-        batch = [window[position][2] for position in chosen]
-        for item in batch:
+            batch.append(item)
             self._leave(item)
+        batch.reverse()
         if not self._waiting:
             self._start_anew()
         elif len(self._accounts) > self._sweep_at:
@@ -165,6 +216,7 @@ class FairQueue(Generic[Item]):
     def _sweep(self) -> None:
         """Forget who waits for nothing and is level with virtual time, as a new tenant would be."""
         for tenant, account in list(self._accounts.items()):
-            if not account.rows and account.next_tag <= self._now:
+            is_level = max(account.next_tag, account.light_tag) <= self._now
+            if not account.rows and is_level:
                 del self._accounts[tenant]
         self._sweep_at = 2 * len(self._accounts) + _FEW

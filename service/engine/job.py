@@ -34,10 +34,16 @@ def _off() -> CacheMode:
 
 @dataclass(slots=True)
 class Times:
-    """How long the rows of a request waited for the backbone, and how long they took from there."""
+    """How long the rows of a request waited for the backbone, and how long they took from there.
 
+    `prepare_s` is what it took to make them of texts. `runs` has a number for each job: of the
+    batches in which its rows went through the backbone.
+    """
+
+    prepare_s: float = 0.0
     queue_s: float = 0.0
     compute_s: float = 0.0
+    runs: list[int] = field(default_factory=list)
 
     def told(self) -> dict[str, float]:
         """For the log, in milliseconds; nothing of rows that were not let in."""
@@ -57,7 +63,7 @@ class Job:
     are any. The adapters share one LoRA or have none, so that one pass of the backbone serves them
     all. They are held here: a swap never changes a row under way. `deadline` is a `perf_counter`
     time. `cache_mode` is asked when features are looked up and again when they are kept: a tenant
-    may switch off meanwhile.
+    may consent to something else meanwhile.
     """
 
     tenant: str
@@ -112,13 +118,20 @@ class Pending:
         self.answers: list[Answers | None] = [None] * n_rows
         self.missing = n_rows
         self.has_failed = False  # set in a worker's thread, before the loop hears of it
-        self.begun: float | None = None  # when its first row went into the backbone; set there too
+        self.cache_mode = job.cache_mode()  # what the tenant consented to when it sent the rows
+        # When each batch with rows of it went into the backbone; added to in workers' threads.
+        self.runs: list[float] = []
 
     def count_down(self, answered: int) -> None:
         """So many rows more are answered; on the event loop."""
         self.missing -= answered
         if not self.missing and not self.done.done():
             self.done.set_result(None)
+
+    @property
+    def begun(self) -> float | None:
+        """When its first row went into the backbone."""
+        return self.runs[0] if self.runs else None
 
     @property
     def is_over(self) -> bool:

@@ -3,9 +3,13 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from adapters.adapter import Adapter, read_adapter
 from service.metrics import Metrics
+
+_LOADS: Final = 4  # at once
 
 
 class ResidentAdapters:
@@ -23,6 +27,8 @@ class ResidentAdapters:
         self._adapters: OrderedDict[str, Adapter] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Adapter]] = {}
         self._bytes = 0
+        # Of their own: what follows the registry does not wait for files that are read.
+        self._threads = ThreadPoolExecutor(_LOADS, "adapter-loads")
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._adapters
@@ -68,7 +74,8 @@ class ResidentAdapters:
     async def _load(self, digest: str) -> Adapter:
         outcome = "failed"
         try:
-            adapter = await asyncio.to_thread(self._read, digest)
+            loop = asyncio.get_running_loop()
+            adapter = await loop.run_in_executor(self._threads, self._read, digest)
             if self._loading.get(digest) is asyncio.current_task():
                 self.put(adapter)
             outcome = "loaded"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backbone import Backbone, BackboneError, TextRow
-from backbone.stability import SAMPLE_TEXTS
+from backbone.samples import SAMPLE_TEXTS
 
 _ROWS = 8
 _TEXT = "Where is the parcel that I ordered last week, and when will it arrive?"
@@ -30,6 +30,17 @@ class Tuned:
 
     backbone: Backbone
     plan: Plan
+
+    def facts(self) -> dict[str, object]:
+        """Return what was chosen and measured, for the log."""
+        return {
+            "backbone": self.backbone.name,
+            "precision": self.backbone.manifest.precision,
+            "int8_kernels": self.backbone.kernels,
+            "runs": self.plan.runs,
+            "threads": self.plan.threads,
+            "tokens_per_s": round(self.plan.tokens_per_s),
+        }
 
 
 def tune(

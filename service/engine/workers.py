@@ -1,9 +1,12 @@
 """The threads that carry batches through a backbone: make ready, run, conclude.
 
-There is one worker more than runs at once, and each does what is most urgent: first of all the
-graph shall never wait. A worker that ends a run starts the next batch that is ready, and another
-one concludes what has run (computes heads, hands answers over). A batch is made ready ahead only
-where more than it waits: one that is closed early takes no more rows.
+Each worker does what is most urgent: first of all the graph shall never wait. A worker that ends a
+run takes the next batch, and another one concludes what has run (computes heads, hands answers
+over). Where much waits there is one run more: a thread that comes out of a run may wait for
+Python's lock, up to 5 ms while others hold it, and its core has something to do meanwhile.
+
+One more thread runs the rows that pass (`FairQueue.passing`) and waits for no other run to end. It
+has a higher priority than the other threads, whose runs are slower for these milliseconds.
 """
 
 import asyncio
@@ -30,7 +33,7 @@ from service.metrics import EngineMetrics
 logger = logging.getLogger(__name__)
 _SLICE_S = 0.002  # of heads, and what is done is handed over
 _SLOW_BYTES = 2**20  # of heads: more takes a millisecond a row
-_FULL_BATCHES = 2  # that wait make one worth taking ahead
+_FULL_BATCHES = 2  # that wait make one run more worth it
 _SMOOTHING = 0.1  # weight of the newest batch in the measured speed
 Deliver = Callable[[Sequence[Outcome]], None]
 _Passed = tuple[Entry, Features, int]  # a row, what its run gave, its place in that
@@ -60,7 +63,9 @@ class Workers:
         metrics: EngineMetrics,
     ) -> None:
         self.queue: FairQueue[Entry] = FairQueue()
-        self.changed = threading.Condition()
+        lock = threading.RLock()
+        self.changed = threading.Condition(lock)
+        self._passes = threading.Condition(lock)  # rows that pass, for the thread that runs them
         self.tokens_per_s = tokens_per_s  # of all runs together, as measured lately
         self._backbone = backbone
         known = backbone.manifest.features.items()
@@ -69,8 +74,7 @@ class Workers:
         self._limits = limits
         self._slots = slots
         self._metrics = metrics
-        self._preparing = self._running = 0
-        self._ready: deque[_Batch] = deque()
+        self._running = 0
         self._finished: deque[_Batch] = deque()
         self._slow: deque[_Passed] = deque()  # rows whose heads take long
         self._is_slow_on = False
@@ -85,12 +89,12 @@ class Workers:
 
         self._threads = [
             threading.Thread(
-                target=self._work,
+                target=work,
                 args=(hand_over,),
                 name=f"run-{self._backbone.name}",
                 daemon=True,  # a loop that ends without `stop` shall not keep the process
             )
-            for _ in range(self._runs + 1)
+            for work in (self._work_on_passing, *[self._work] * (self._runs + 2))
         ]
         for thread in self._threads:
             thread.start()
@@ -100,7 +104,14 @@ class Workers:
         with self.changed:
             self._stopping = True
             self.changed.notify_all()
+            self._passes.notify()
             return self.queue.clear()
+
+    def notify(self) -> None:
+        """Wake threads for rows that were added. Called with the lock held."""
+        self.changed.notify()
+        if self.queue.passing(self._limits):
+            self._passes.notify()
 
     async def join(self) -> None:
         """Wait until the batches under way are answered."""
@@ -115,11 +126,30 @@ class Workers:
             except Exception:  # no row's fault: those are outcomes; and no reason to end
                 logger.exception("a worker of backbone %s failed", self._backbone.name)
 
+    def _work_on_passing(self, hand_over: Deliver) -> None:
+        """Carry rows that pass from the queue to their answers, one batch after another."""
+        while batch := self._next_passing():
+            try:
+                self._run(batch)
+                self._conclude(batch, hand_over)
+            except Exception:
+                logger.exception("a worker of backbone %s failed", self._backbone.name)
+        self._work(hand_over)  # slow heads of what passed last: the other workers may have ended
+
+    def _next_passing(self) -> _Batch | None:
+        """Wait for rows that pass; None when the engine stops."""
+        with self.changed:
+            while not self._stopping:
+                if entries := self.queue.take_passing(self._limits):
+                    return _Batch(entries)
+                self._passes.wait()
+        return None
+
     def _choose(self, hand_over: Deliver) -> Callable[[], None] | None:
         """The most urgent thing to do; waits for one. None when all is done and over."""
         with self.changed:
             while (urgent := self._most_urgent()) is None:
-                if self._stopping and not self._ready and not self._slow:
+                if self._stopping and not self._slow:
                     self.changed.notify_all()  # for the others to see it too
                     return None
                 self.changed.wait()
@@ -128,17 +158,14 @@ class Workers:
                 self.changed.notify()  # there is more to do, for another
             return task
 
-    def _most_urgent(self) -> Literal["run", "take", "conclude", "slow"] | None:
-        under_way = self._preparing + len(self._ready) + self._running
-        if self._ready and self._running < self._runs:
-            return "run"
-        if under_way < self._runs and len(self.queue):
+    def _most_urgent(self) -> Literal["take", "conclude", "slow"] | None:
+        if self._running < self._runs and len(self.queue):
             return "take"
         if self._finished:
             return "conclude"
-        # Ahead of a free run only where much waits: newcomers pass what waits, not what is taken.
+        # One run more only where much waits: newcomers pass what waits, not what is taken.
         is_much = self.queue.tokens >= _FULL_BATCHES * self._limits.tokens
-        if under_way == self._runs and is_much:
+        if self._running == self._runs and is_much and not self.queue.passing(self._limits):
             return "take"
         # One worker at a time, and one row: all others stay with the graph and with quick heads.
         if self._slow and not self._is_slow_on:
@@ -146,21 +173,17 @@ class Workers:
         return None
 
     def _begin(self, urgent: str, hand_over: Deliver) -> Callable[[], None]:
-        if urgent == "run":
-            batch = self._ready.popleft()
-            self._running += 1
-            return partial(self._run, batch)
         if urgent == "take":
             limits = guided(self._limits, self.queue.tokens, self._runs)
-            batch = _Batch(self.queue.take(limits))
-            self._preparing += 1
-            return partial(self._prepare, batch)
+            batch = _Batch(self.queue.take_passing(self._limits) or self.queue.take(limits))
+            self._running += 1
+            return partial(self._run_and_keep, batch)
         if urgent == "slow":
             self._is_slow_on = True
             return partial(self._conclude_slow, *self._slow.popleft(), hand_over)
         return partial(self._conclude, self._finished.popleft(), hand_over)
 
-    def _prepare(self, batch: _Batch) -> None:
+    def _make_ready(self, batch: _Batch) -> None:
         """Have the rows' LoRAs in place."""
         self._drop_unwanted(batch)
         loras = {job.lora.digest: job.lora for job in _jobs(batch.entries) if job.lora}
@@ -171,9 +194,6 @@ class Workers:
                 lost = [entry for entry in batch.entries if entry.lora == lora.digest]
                 batch.outcomes += [Outcome.failure(entry, error) for entry in lost]
                 batch.entries = [entry for entry in batch.entries if entry.lora != lora.digest]
-        with self.changed:
-            self._preparing -= 1
-            (self._ready if batch.entries else self._finished).append(batch)
 
     def _drop_unwanted(self, batch: _Batch) -> None:
         """Leave out rows that nobody waits for; what is late has to be told so."""
@@ -190,15 +210,20 @@ class Workers:
             raise BackboneError(f"backbone {self._backbone.name} has no graph that takes LoRA")
         return self._slots.held(lora)
 
-    def _run(self, batch: _Batch) -> None:
+    def _run_and_keep(self, batch: _Batch) -> None:
         try:
-            self._drop_unwanted(batch)  # it may have waited for its run
-            self._pass(batch, batch.entries)
+            self._run(batch)
         finally:
-            batch.held.close()
             with self.changed:
                 self._running -= 1
                 self._finished.append(batch)
+
+    def _run(self, batch: _Batch) -> None:
+        try:
+            self._make_ready(batch)
+            self._pass(batch, batch.entries)
+        finally:
+            batch.held.close()
 
     def _pass(self, batch: _Batch, entries: Sequence[Entry]) -> None:
         """Run the graph; where it fails, each row gets a run of its own: one may have broken it."""
@@ -219,9 +244,8 @@ class Workers:
         wanted = {name for job in _jobs(entries) for name in job.features}
         loras = [batch.loras[entry.lora] if entry.lora else None for entry in entries]
         started = time.perf_counter()
-        for entry in entries:
-            if entry.pending.begun is None:
-                entry.pending.begun = started
+        for pending in {entry.pending for entry in entries}:
+            pending.runs.append(started)
         features = self._backbone.run(
             [entry.row for entry in entries], wanted, loras if batch.loras else ()
         )
@@ -238,6 +262,7 @@ class Workers:
         if slow:
             with self.changed:
                 self._slow.extend(slow)
+                self.changed.notify()
         for passed in quick:
             outcomes += self._answer(*passed)
             now = time.perf_counter()
@@ -274,8 +299,8 @@ class Workers:
         text = sum(entry.length for entry in entries)
         padded = max(entry.length for entry in entries) * len(entries)
         if padded >= self._limits.tokens / 2:  # small batches do not say what can be done
-            speed = text * self._runs / seconds
             with self.changed:
+                speed = text * max(self._runs, self._running) / seconds
                 self.tokens_per_s += _SMOOTHING * (speed - self.tokens_per_s)
         metrics.backbone_seconds.observe(seconds)
         metrics.batch_rows.observe(len(entries))

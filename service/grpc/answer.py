@@ -4,22 +4,26 @@ import asyncio
 import math
 import time
 import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any, cast
 
 import grpc
 from google.protobuf.message import Message
 
 from adapters.errors import InvalidInput
-from service.access import authorize
+from service.access import Principal, authorize, one_authorization
+from service.attempt import attempt
+from service.bounds import INLINE_BYTES
 from service.call import Call
 from service.errors import to_problem
 from service.grpc.intake import Intake
 from service.grpc.methods import Method
 from service.grpc.status import message, status_code, trailers
 from service.log import log_request, request_id
-from service.patience import BODY_S, NO_KEY_S, REQUEST_S, Patience, late, slow
+from service.patience import NO_KEY_S, Patience, late, slow
 from service.runtime import Runtime
+from service.uploads import Account
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -34,7 +38,10 @@ def rpc_handler(
     """
 
     async def stream(requests: AsyncIterator[bytes], context: _Context) -> Message:
-        return await _answer(method, runtime, intake, context, requests)
+        # gRPC's generator keeps the last message until a collection finds it, unless it is closed.
+        messages = cast("AsyncGenerator[bytes, None]", aiter(requests))
+        async with aclosing(messages):
+            return await _answer(method, runtime, intake, context, messages)
 
     return grpc.stream_unary_rpc_method_handler(
         stream, response_serializer=method.answer.SerializeToString
@@ -50,13 +57,20 @@ async def _answer(
 ) -> Message:
     """The handler's answer, or the status of what it raised."""
     started, code, facts = time.perf_counter(), grpc.StatusCode.OK, dict[str, object]()
-    metadata, failed = _read_metadata(context), False
-    facts["request_id"] = own_id = request_id(metadata.get("x-request-id"))
-    told = (("x-request-id", own_id),)
-    context.set_trailing_metadata(told)
+    metadata: Mapping[str, str] = {}
+    told: tuple[tuple[str, str], ...] = ()
+    failed = False
     try:
-        with intake.call(method.scope is not None):
-            return await _handle(method, runtime, intake, context, metadata, requests, facts)
+        metadata = _read_metadata(context)
+        facts["request_id"] = own_id = request_id(metadata.get("x-request-id"))
+        told = (("x-request-id", own_id),)
+        context.set_trailing_metadata(told)
+        principal = None
+        if method.scope is not None:
+            principal = runtime.keyring.authenticate(_authorization(context))
+            facts["key"] = principal.key_id
+        with intake.call(context.peer() or "", principal):
+            return await _handle(method, runtime, intake, context, principal, requests, facts)
     except asyncio.CancelledError:  # the client left, or its deadline is over
         code = grpc.StatusCode.CANCELLED
         raise
@@ -85,39 +99,49 @@ async def _handle(
     runtime: Runtime,
     intake: Intake,
     context: _Context,
-    metadata: Mapping[str, str],
+    principal: Principal | None,
     requests: AsyncIterator[bytes],
     facts: dict[str, object],
 ) -> Message:
-    """The key is looked at before any message, its tenant before the second."""
-    started, principal = time.perf_counter(), None
-    if method.scope is not None:
-        principal = runtime.keyring.authenticate(metadata.get("authorization"))
-        facts["key"] = principal.key_id
+    """The key was looked at before any message; its tenant is before the second."""
+    started = time.perf_counter()
     # None where the client gives no time, whatever its types say.
     remaining_s = cast("float | None", context.time_remaining())
     given_s = math.inf if remaining_s is None else remaining_s
-    all_s, too_late = min(given_s, REQUEST_S), late(given_s)
-    body_s = BODY_S if principal is not None else NO_KEY_S
-    async with Patience(*((body_s, slow) if all_s > body_s else (all_s, too_late))) as patience:
-        first = await intake.read(method, await _next(requests))
-        if principal is not None and method.scope is not None:
-            authorize(principal, method.tenant(first), method.scope)
-        facts |= method.named(first)
-        call = Call(
-            runtime=runtime,
-            principal=principal,
-            patience=patience,
-            deadline=started + all_s,
-            late=too_late,
-            facts=facts,
-        )
-        if method.stream is not None:
-            rest = _messages(method, intake, requests)
-            return await method.stream(call, first, rest)
-        assert method.unary is not None, "a method is one or the other"
-        call.is_received()
-        return await method.unary(call, first)
+    request_s = runtime.settings.request_s
+    all_s, too_late = min(given_s, request_s), late(given_s, request_s)
+    body_s = runtime.settings.body_s if principal is not None else NO_KEY_S
+    first_wait = (body_s, slow(body_s)) if all_s > body_s else (all_s, too_late)
+    async with Patience(*first_wait) as patience:
+        content = await _next(requests)
+        with Account(principal) as account:
+
+            def cover(size: int) -> None:
+                if method.unary is not None and size > INLINE_BYTES:
+                    account.cover(runtime.budgets.bodies, size)
+
+            cover(len(content))
+            if method.is_charged and principal is not None and principal.tenant is not None:
+                runtime.charging.take_request(principal.tenant)
+            first = await intake.read(method, content, cover)
+            if principal is not None and method.scope is not None:
+                authorize(principal, method.tenant(first), method.scope)
+            facts |= method.named(first)
+            call = Call(
+                runtime=runtime,
+                principal=principal,
+                patience=patience,
+                deadline=started + all_s,
+                late=too_late,
+                account=account,
+                facts=facts,
+            )
+            if method.stream is not None:
+                rest = _messages(method, intake, requests)
+                return await method.stream(call, first, rest)
+            assert method.unary is not None, "a method is one or the other"
+            call.is_received()
+            return await method.unary(call, first)
 
 
 async def _next(requests: AsyncIterator[bytes]) -> bytes:
@@ -144,17 +168,25 @@ def _tell(
     facts: Mapping[str, object],
 ) -> None:
     """Metrics, span and log of one call."""
-    runtime.metrics.count_grpc_request(method.path, code.name, seconds)
     facts = {"method": method.path, "status": code.name, **facts}
-    runtime.tracing.record(method.path, traceparent, seconds, failed, facts)
-    log_request("grpc", traceparent, seconds, facts)
+    attempt(runtime.metrics.count_grpc_request, method.path, code.name, seconds)
+    attempt(runtime.tracing.record, method.path, traceparent, seconds, failed, facts)
+    attempt(log_request, "grpc", traceparent, seconds, facts)
 
 
 def _read_metadata(context: _Context) -> Mapping[str, str]:
     """What calls are told with, as text; the first of each where it comes twice."""
     found: dict[str, str] = {}
     for name, value in context.invocation_metadata() or ():
-        if name in ("authorization", "traceparent", "x-request-id"):
-            text = value if isinstance(value, str) else value.decode("latin-1")
-            found.setdefault(name, text)
+        if name in ("traceparent", "x-request-id"):
+            found.setdefault(name, _text(value))
     return found
+
+
+def _authorization(context: _Context) -> str | None:
+    metadata = context.invocation_metadata() or ()
+    return one_authorization([_text(value) for name, value in metadata if name == "authorization"])
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")

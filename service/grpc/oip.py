@@ -7,17 +7,32 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+from google.protobuf.json_format import ParseDict
 
-from adapters.errors import InvalidInput
+from adapters.errors import InvalidInput, Overloaded
 from service.aside import aside
-from service.bounds import INLINE_BYTES, INLINE_SCORES
+from service.bounds import (
+    INLINE_BYTES,
+    INLINE_MODELS,
+    INLINE_SCORES,
+    check_count,
+    most_inputs,
+)
 from service.call import Call
 from service.oip.inference import Inference, Inferred, infer
-from service.oip.models import server_metadata
+from service.oip.models import find_statistics, list_statistics, server_metadata
+from service.oip.models import model_config as config_of
 from service.oip.names import ModelName, parse_version
-from service.oip.schemas import MOST_OUTPUTS, TensorMetadata
+from service.oip.schemas import (
+    MOST_ID_CHARS,
+    MOST_OUTPUTS,
+    ModelIndex,
+    StatisticsList,
+    TensorMetadata,
+)
 from service.oip.tensors import Tensor, check_texts, split_bytes, to_texts
 from service.protos import inference_pb2 as pb
+from service.settings import Settings
 
 
 async def server_live(_: Call, __: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
@@ -27,7 +42,7 @@ async def server_live(_: Call, __: pb.ServerLiveRequest) -> pb.ServerLiveRespons
 
 async def server_ready(call: Call, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
     """Tell whether models can be asked."""
-    return pb.ServerReadyResponse(ready=not call.runtime.life.is_leaving)
+    return pb.ServerReadyResponse(ready=call.runtime.is_ready)
 
 
 async def server_details(_: Call, __: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
@@ -61,7 +76,11 @@ async def model_details(call: Call, request: pb.ModelMetadataRequest) -> pb.Mode
 
 async def model_index(call: Call, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
     """List the models of the key's tenant; an admin's key has those of all."""
-    index = call.runtime.router.index(call.actor.tenant, request.ready)
+    index = await call.runtime.router.index(call.actor.tenant, request.ready)
+    return await aside(len(index.root) > INLINE_MODELS, _index, index)
+
+
+def _index(index: ModelIndex) -> pb.RepositoryIndexResponse:
     return pb.RepositoryIndexResponse(
         models=(
             pb.RepositoryIndexResponse.ModelIndex(
@@ -72,13 +91,47 @@ async def model_index(call: Call, request: pb.RepositoryIndexRequest) -> pb.Repo
     )
 
 
+async def model_config(call: Call, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+    """Show a model's configuration."""
+    model = ModelName.parse(request.name)
+    metadata = await call.runtime.control.describe_model(model, _version(request.version))
+    found = config_of(metadata, most_inputs(call.runtime.settings))
+    return pb.ModelConfigResponse(config=ParseDict(found.model_dump(), pb.ModelConfig()))
+
+
+async def model_statistics(
+    call: Call, request: pb.ModelStatisticsRequest
+) -> pb.ModelStatisticsResponse:
+    """Show what models were asked of this server, and what that took; without a name, all."""
+    router, statistics = call.runtime.router, call.runtime.statistics
+    if request.name:
+        model, version = ModelName.parse(request.name), _version(request.version)
+        found = await find_statistics(router, statistics, model, version)
+    else:
+        found = await list_statistics(router, statistics, call.actor.tenant)
+    return await aside(len(found.model_stats) > INLINE_MODELS, _statistics, found)
+
+
+def _statistics(found: StatisticsList) -> pb.ModelStatisticsResponse:
+    documents = (each.model_dump(exclude={"batch_stats"}) for each in found.model_stats)
+    return pb.ModelStatisticsResponse(
+        model_stats=(ParseDict(each, pb.ModelStatistics()) for each in documents)
+    )
+
+
 async def model_infer(call: Call, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
     """Answer texts with a model."""
     model, version = ModelName.parse(request.model_name), _version(request.model_version)
-    size = request.ByteSize()
-    call.runtime.pipeline.check_room(model.tenant, model.adapter, size)
-    wanted = await aside(size > INLINE_BYTES, _read, request)
-    found = await infer(call.runtime.pipeline, call.ask(), model, version, wanted)
+    size, own, runtime = request.ByteSize(), call.actor.tenant, call.runtime
+    try:
+        runtime.pipeline.check_room(model.tenant, model.adapter, size)
+    except Overloaded:
+        if own is not None:  # it was charged before it was unpacked
+            runtime.charging.give_back_request(own)
+        raise
+    wanted = await runtime.parsing.run(size > INLINE_BYTES, _read, request, runtime.settings)
+    ask = call.ask(is_charged=own is not None)
+    found = await infer(runtime.pipeline, ask, model, version, wanted)
     is_large = sum(prod(each.shape) for each in found.outputs) > INLINE_SCORES
     return await aside(is_large, _answer, request, model, found)
 
@@ -87,7 +140,9 @@ def _version(text: str) -> int | None:
     return parse_version(text) if text else None
 
 
-def _read(request: pb.ModelInferRequest) -> Inference:
+def _read(request: pb.ModelInferRequest, settings: Settings) -> Inference:
+    if len(request.id) > MOST_ID_CHARS:
+        raise InvalidInput(f"the id has {len(request.id)} characters, at most {MOST_ID_CHARS}")
     if len(request.inputs) != 1:
         raise InvalidInput(f"{len(request.inputs)} inputs: a model takes one tensor of texts")
     if len(request.outputs) > MOST_OUTPUTS:
@@ -101,7 +156,8 @@ def _read(request: pb.ModelInferRequest) -> Inference:
             raise InvalidInput(
                 f"input {name!r} comes either in its contents or as the one of raw_input_contents"
             )
-        elements = split_bytes(name, request.raw_input_contents[0])
+        check_count(prod(given.shape), settings)
+        elements = split_bytes(name, given.shape, request.raw_input_contents[0])
     texts = to_texts(name, given.shape, elements)
     return Inference(texts, tuple(each.name for each in request.outputs))
 

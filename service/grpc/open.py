@@ -4,15 +4,21 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from ipaddress import ip_network
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from adapters.errors import InvalidInput
+from service.bounds import MOST_OPEN_BYTES
+from service.compression import unpack_message
+from service.errors import TooSlow
+from service.grpc.boundary import error_boundary
+from service.grpc.connections import Connections
+from service.grpc.intake import Intake
+from service.hosts import host_of, split_peer
 from service.patience import NO_KEY_S
 
 _MOST = 64
@@ -24,7 +30,8 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class Room:
     """How many streams without a key may be open: no call shall lack the room that they take."""
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, connections: Connections, most: int = _MOST) -> None:
+        self._connections = connections
         self._most = most
         self._is_closed = False
         self._hosts: dict[asyncio.Task[Any], str] = {}  # of those inside, the oldest first
@@ -35,7 +42,7 @@ class Room:
         """Hold a place; the call ends with a status where there is none, or when it must go."""
         if self._is_closed:
             await context.abort(grpc.StatusCode.UNAVAILABLE, _STOPPING)
-        host = _host(context.peer() or "")
+        host = host_of(split_peer(context.peer() or "")[0])
         if len(self._hosts) >= self._most and not self._make_room(host):
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -45,7 +52,8 @@ class Room:
         assert task is not None, "gRPC runs every call in a task"
         self._hosts[task] = host
         try:
-            yield
+            with self._connections.call(context.peer() or ""):
+                yield
         except asyncio.CancelledError:
             reason = self._reasons.get(task)
             if reason is None:
@@ -78,23 +86,11 @@ class Room:
         task.cancel()
 
 
-def _host(peer: str) -> str:
-    """Whose a peer is: an address of IPv4, or a network of IPv6, which one host has all of."""
-    kind, _, rest = peer.partition(":")
-    if kind != "ipv6":
-        return rest.rpartition(":")[0]
-    address = unquote(rest).rpartition("]")[0].lstrip("[").partition("%")[0]
-    try:
-        return str(ip_network((address, 64), strict=False))
-    except ValueError:
-        return address
-
-
 class OpenHealth:
     """The standard service of health. Its calls are taken as streams, as all others are."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, room: Room, intake: Intake) -> None:
+        self._room, self._intake = room, intake
         self._known = health.aio.HealthServicer()
 
     async def tell(self, service: str, status: int) -> None:
@@ -117,23 +113,28 @@ class OpenHealth:
         )
 
     async def _check(self, requests: AsyncIterator[bytes], context: _Context) -> Any:
-        return await self._known.Check(await _asked(requests, context), context)
+        async with error_boundary(context):
+            with self._intake.call(context.peer() or "", None):
+                return await self._known.Check(await _asked(requests), context)
 
     async def _watch(self, requests: AsyncIterator[bytes], context: _Context) -> None:
-        async with self._room.place(context):
-            await self._known.Watch(await _asked(requests, context), context)
+        async with error_boundary(context), self._room.place(context):
+            await self._known.Watch(await _asked(requests), context)
 
 
-async def _asked(
-    requests: AsyncIterator[bytes], context: _Context
-) -> health_pb2.HealthCheckRequest:
+async def _asked(requests: AsyncIterator[bytes]) -> health_pb2.HealthCheckRequest:
     try:
         async with asyncio.timeout(NO_KEY_S):
-            return health_pb2.HealthCheckRequest.FromString(await anext(requests))
+            return health_pb2.HealthCheckRequest.FromString(_short(await anext(requests)))
     except TimeoutError:
-        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the message did not come")
-    except (StopAsyncIteration, DecodeError):
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this is no question about health")
+        raise TooSlow(f"the message was not there after {NO_KEY_S:g} seconds") from None
+    except StopAsyncIteration:
+        raise InvalidInput("the call ended before its first message") from None
+
+
+def _short(content: bytes) -> bytes:
+    """Unpack a message that needs no key, and so has little room. Raises InvalidInput, TooLarge."""
+    return b"".join(unpack_message(content, MOST_OPEN_BYTES))
 
 
 class OpenReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # it has no types
@@ -143,12 +144,30 @@ class OpenReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  
         super().__init__(services)
         self._room = room
 
+    def handler(self) -> grpc.GenericRpcHandler:
+        """As gRPC takes it, which would unpack questions of any length by itself."""
+        answer = reflection_pb2.ServerReflectionResponse.SerializeToString
+        return grpc.method_handlers_generic_handler(
+            reflection.SERVICE_NAME,
+            {
+                "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+                    self.ServerReflectionInfo, response_serializer=answer
+                )
+            },
+        )
+
     async def ServerReflectionInfo(  # noqa: N802
         self,
-        request_iterator: AsyncIterator[Message],
+        request_iterator: AsyncIterator[bytes],
         context: _Context,
     ) -> AsyncIterator[Message]:
         """Answer questions about the services and their messages."""
-        async with self._room.place(context):
-            async for answer in super().ServerReflectionInfo(request_iterator, context):
+        async with error_boundary(context), self._room.place(context):
+            questions = _questions(request_iterator)
+            async for answer in super().ServerReflectionInfo(questions, context):
                 yield answer
+
+
+async def _questions(requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    async for content in requests:
+        yield reflection_pb2.ServerReflectionRequest.FromString(_short(content))

@@ -2,11 +2,17 @@
 
 import json
 from collections.abc import AsyncIterator
+from io import BytesIO
 
 from adapters.errors import InvalidInput, TooLarge
 from service import schemas
+from service.bounds import MOST_LISTED, USUALLY_LISTED
 from service.call import Call
 from service.protos import registry_pb2 as pb
+
+# A message costs the event loop a tenth of a millisecond, however short it is.
+_FREE_MESSAGES = 1024
+_LEAST_PIECE_BYTES = 1024  # on average, of those beyond
 
 
 async def publish(
@@ -28,42 +34,98 @@ async def publish(
 async def _content(
     call: Call, first: pb.PublishRequest, rest: AsyncIterator[pb.PublishRequest]
 ) -> bytes:
-    limit = call.runtime.settings.max_upload_bytes
-    parts, size = [first.content], len(first.content)
+    limit, budget = call.runtime.settings.max_upload_bytes, call.runtime.budgets.uploads
+    room = await call.runtime.control.upload_room(first.tenant, first.adapter)
+    joined = BytesIO()
+
+    def add(content: bytes) -> None:
+        size = joined.tell() + len(content)
+        if size > limit:
+            raise TooLarge(
+                f"the file has more than the {limit} bytes that an adapter file may have"
+            )
+        room.check(size)
+        call.account.cover(budget, size)
+        joined.write(content)
+
+    add(first.content)
+    first.ClearField("content")  # else it would be kept twice
+    n_messages = 1
     async for message in rest:
+        n_messages += 1
+        if n_messages > _FREE_MESSAGES + joined.tell() / _LEAST_PIECE_BYTES:
+            raise InvalidInput(
+                f"{n_messages} messages have brought {joined.tell()} bytes; send the file in "
+                "larger pieces, such as 64 KiB each"
+            )
         if message.tenant or message.adapter or message.activate:
             raise InvalidInput(
                 "tenant, adapter and activate go in the first message; others have content alone"
             )
-        size += len(message.content)
-        if size > limit:
-            break
-        parts.append(message.content)
-    if size > limit:
-        raise TooLarge(f"the file has more than the {limit} bytes that an adapter file may have")
+        add(message.content)
     call.is_received()
-    return b"".join(parts)
+    return joined.getvalue()
 
 
 async def list_adapters(call: Call, request: pb.ListAdaptersRequest) -> pb.ListAdaptersResponse:
     """List a tenant's adapters."""
-    found = await call.runtime.control.list_adapters(request.tenant)
+    found = await call.runtime.control.list_adapters(
+        request.tenant, _limit(request.limit), request.after or None
+    )
     return pb.ListAdaptersResponse(
+        next=found.next or "",
         adapters=(
             pb.Adapter(
                 name=each.name,
-                latest_version=each.latest_version,
+                latest_version=each.latest_version or 0,
                 release=_release(each.release) if each.release else None,
             )
             for each in found.adapters
-        )
+        ),
     )
 
 
 async def list_versions(call: Call, request: pb.ListVersionsRequest) -> pb.ListVersionsResponse:
-    """List an adapter's versions."""
-    found = await call.runtime.control.list_versions(request.tenant, request.adapter)
-    return pb.ListVersionsResponse(versions=map(_version, found.versions))
+    """List an adapter's versions, without their manifests."""
+    found = await call.runtime.control.list_versions(
+        request.tenant, request.adapter, _limit(request.limit), request.after or None
+    )
+    return pb.ListVersionsResponse(versions=map(_version, found.versions), next=found.next or 0)
+
+
+async def get_version(call: Call, request: pb.GetVersionRequest) -> pb.Version:
+    """Show one version with its manifest."""
+    found = await call.runtime.control.get_version(request.tenant, request.adapter, request.version)
+    version = _version(found)
+    version.manifest = json.dumps(found.manifest, ensure_ascii=False)
+    return version
+
+
+async def delete_version(call: Call, request: pb.DeleteVersionRequest) -> pb.DeleteResponse:
+    """Delete a version that is not released; its number is not given again."""
+    await call.runtime.control.delete_version(
+        request.tenant, request.adapter, request.version, call.actor.key_id
+    )
+    return pb.DeleteResponse()
+
+
+async def delete_adapter(call: Call, request: pb.DeleteAdapterRequest) -> pb.DeleteResponse:
+    """Delete an adapter with its versions and its release."""
+    await call.runtime.control.delete_adapter(request.tenant, request.adapter, call.actor.key_id)
+    return pb.DeleteResponse()
+
+
+async def delete_tenant(call: Call, request: pb.DeleteTenantRequest) -> pb.DeleteResponse:
+    """Delete a tenant with its keys, quota, adapters, versions and releases."""
+    await call.runtime.control.delete_tenant(request.tenant, call.actor.key_id)
+    return pb.DeleteResponse()
+
+
+def _limit(limit: int) -> int:
+    """How many of a list. Raises InvalidInput."""
+    if not 0 <= limit <= MOST_LISTED:
+        raise InvalidInput(f"limit must be from 1 to {MOST_LISTED}, or 0 for {USUALLY_LISTED}")
+    return limit or USUALLY_LISTED
 
 
 async def get_release(call: Call, request: pb.GetReleaseRequest) -> pb.Release:
@@ -95,12 +157,11 @@ def _release(release: schemas.ReleaseInfo) -> pb.Release:
     return pb.Release(stable=release.stable, revision=release.revision)
 
 
-def _version(version: schemas.VersionInfo) -> pb.Version:
+def _version(version: schemas.VersionRow) -> pb.Version:
     return pb.Version(
         number=version.version,
         digest=version.digest,
         backbone=version.backbone,
         size=version.size,
         created_at=version.created_at,
-        manifest=json.dumps(version.manifest, ensure_ascii=False),
     )

@@ -3,13 +3,13 @@
 It is built with no I/O; `runtime` is set when the server has started.
 """
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route as StarletteRoute
@@ -17,20 +17,27 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.errors import NotFound, Overloaded
 from service import VERSION
-from service.access import authorize
+from service.access import authorize, one_authorization
 from service.ask import loggable
+from service.attempt import attempt
 from service.errors import MethodNotAllowed, Problem, to_problem
+from service.http.boundary import ErrorBoundary
+from service.http.browsers import ANSWER_HEADERS, PAGE_HEADERS, Cors, with_headers
 from service.http.call import TIMEOUT_HEADER, HttpCall, openai_error, problem_response, time_given
 from service.http.docs import docs_routes
-from service.http.oip import oip_error
+from service.http.oip import HEADER_LENGTH, oip_error
 from service.http.openapi import build_openapi
-from service.http.paths import Paths
-from service.http.routes import ROUTES, Errors, Route
+from service.http.paths import Paths, sent_path
+from service.http.prefix import HEADER, public_prefix
+from service.http.routes import NO_PARAMETERS, ROUTES, Errors, Route
+from service.http.scope import note_authenticated
 from service.http.unread import CloseUnread
 from service.log import log_request, request_id
+from service.oip.absent import reason_for_path
 from service.oip.names import ModelName
-from service.patience import BODY_S, REQUEST_S, Patience, late, slow
+from service.patience import Patience, late, slow
 from service.runtime import Runtime
+from service.uploads import Account
 
 _RESPONDERS: Mapping[Errors, Callable[[Problem], Response]] = {
     "problem": problem_response,
@@ -48,67 +55,84 @@ class HttpApp:
     as all the rest of a call.
     """
 
-    def __init__(self, cors_origins: Sequence[str] = ()) -> None:
+    def __init__(self, cors_origins: Sequence[str] = (), root_path: str = "") -> None:
+        self._root_path = root_path
         self.runtime: Runtime | None = None
-        self._paths: Paths[Endpoint] = Paths()
+        self._paths: Paths[Endpoint] = Paths(NO_PARAMETERS)
         for route in ROUTES:
             endpoint = _endpoint(route)
             self._paths.add(route.path, route.method, endpoint)
             if route.method == "GET":
                 self._paths.add(route.path, "HEAD", endpoint)
-        self._pages = self._build_pages()
-        self._app: ASGIApp = CloseUnread(self._answer)
+        self._pages = with_headers(self._build_pages(), PAGE_HEADERS)
+        self._app: ASGIApp = ErrorBoundary(CloseUnread(self._answer), self.fail)
         if cors_origins:
-            self._app = CORSMiddleware(
+            cors = Cors(
                 self._app,
                 allow_origins=cors_origins,
                 allow_methods=sorted({route.method for route in ROUTES}),
                 allow_headers=[
                     "Authorization",
+                    "Content-Encoding",
                     "Content-Type",
                     "If-Match",
                     "traceparent",
                     "X-Request-Id",
                     TIMEOUT_HEADER,
+                    HEADER_LENGTH,
                 ],
-                expose_headers=["ETag", "Retry-After", "X-Request-Id"],
+                expose_headers=["Allow", "ETag", "Retry-After", "X-Request-Id", HEADER_LENGTH],
             )
+            self._app = ErrorBoundary(cors, self.fail)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         await self._app(scope, receive, send)
 
+    def fail(self, scope: Scope, error: Exception) -> Response:
+        """The answer to a request that failed outside its route."""
+        response = self._refuse(Request(scope), error)
+        response.raw_headers.extend(ANSWER_HEADERS)
+        return response
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoints, values = self._paths.find(scope["path"])
-        if not endpoints:
+        path = sent_path(scope)
+        endpoints, values = self._paths.find(path)
+        if not endpoints and "%" not in path:  # no page has another spelling
             await self._pages(scope, receive, send)
             return
         request = Request(scope, receive, send)
         endpoint = endpoints.get(scope["method"])
-        if endpoint is None:
+        if not endpoints:
+            response = self._refuse(request, _unknown_path(path))
+        elif endpoint is None:
             response = self._refuse_method(request, ", ".join(endpoints))
         elif self.runtime is None:
             refusal = to_problem(Overloaded("the server is starting"))
-            response = _responder(scope["path"])(refusal)
+            response = _responder(path)(refusal)
         else:
             response = await endpoint(request, values, self.runtime)
+        response.raw_headers.extend(ANSWER_HEADERS)
         await response(scope, receive, send)
 
     def _build_pages(self) -> Starlette:
         """What is for people, and the answer to paths that nobody knows."""
-        document = _openapi()
+        _openapi()  # not while somebody waits
+        by_prefix = {"Vary": HEADER}
 
-        async def openapi(_: Request) -> Response:
-            return Response(document, media_type="application/json")
+        async def openapi(request: Request) -> Response:
+            document = _openapi_under(public_prefix(request.scope, self._root_path))
+            return Response(document, media_type="application/json", headers=by_prefix)
 
-        async def root(_: Request) -> Response:
-            return RedirectResponse("docs")
+        async def root(request: Request) -> Response:
+            prefix = public_prefix(request.scope, self._root_path)
+            return RedirectResponse(f"{prefix}/docs" if prefix else "docs", headers=by_prefix)
 
         async def unmatched(request: Request, error: Exception) -> Response:
             assert isinstance(error, HTTPException), "registered for HTTPException alone"
             if error.status_code == 405:
                 return self._refuse_method(request, (error.headers or {}).get("Allow", ""))
-            return self._refuse(request, NotFound("no such path; /docs lists the API"))
+            return self._refuse(request, _unknown_path(sent_path(request.scope)))
 
         pages = Starlette(
             routes=[
@@ -129,10 +153,10 @@ class HttpApp:
         response.headers["Allow"] = allowed
         return response
 
-    def _refuse(self, request: Request, error: MethodNotAllowed | NotFound) -> Response:
-        """No route has this path, or none with this method."""
+    def _refuse(self, request: Request, error: Exception) -> Response:
+        """The answer where no route gives one."""
         started, problem = time.perf_counter(), to_problem(error)
-        response = _responder(request.url.path)(problem)
+        response = _responder(sent_path(request.scope))(problem)
         if self.runtime is not None:
             method = request.method if request.method in _METHODS else "OTHER"
             facts: dict[str, object] = {"code": problem.code}
@@ -146,9 +170,19 @@ def _openapi() -> bytes:
     return bytes(JSONResponse(build_openapi(VERSION)).body)
 
 
+def _openapi_under(prefix: str) -> bytes:
+    """The document with the server's place, which by itself is where the document was found."""
+    servers = json.dumps([{"url": prefix or "."}]).encode()
+    return b'{"servers":' + servers + b"," + _openapi().removeprefix(b"{")
+
+
+def _unknown_path(path: str) -> NotFound:
+    return NotFound(reason_for_path(path) or "no such path; /docs lists the API")
+
+
 def _responder(path: str) -> Callable[[Problem], Response]:
     """How errors are said on a path that no route need have."""
-    if path == "/v1/embeddings":
+    if path in ("/v1/embeddings", "/v1/models") or path.startswith("/v1/models/"):
         return openai_error
     return oip_error if path == "/v2" or path.startswith("/v2/") else problem_response
 
@@ -164,13 +198,14 @@ def _tell(
     """Metrics, span and log of one request, by method and template; its id goes into the answer."""
     (method, path), status = route, response.status_code
     seconds = time.perf_counter() - started
-    runtime.metrics.count_request(method, path, status, seconds)
     own_id = request_id(request.headers.get("x-request-id"))
     response.headers["X-Request-Id"] = own_id
     traceparent = request.headers.get("traceparent")
     told = {"request_id": own_id, "method": method, "route": path, "status": status, **facts}
-    runtime.tracing.record(f"{method} {path}", traceparent, seconds, status >= 500, told)
-    log_request("http", traceparent, seconds, told)
+    attempt(runtime.metrics.count_request, method, path, status, seconds)
+    name, has_failed = f"{method} {path}", status >= 500
+    attempt(runtime.tracing.record, name, traceparent, seconds, has_failed, told)
+    attempt(log_request, "http", traceparent, seconds, told)
 
 
 def _endpoint(route: Route) -> Endpoint:
@@ -201,12 +236,14 @@ async def _answer(
     facts: dict[str, object],
 ) -> Response:
     """The handler's answer, within the time of a request. The key is checked before all else."""
-    principal, authorization = None, request.headers.get("authorization")
-    if route.scope == "metrics":
-        principal = runtime.keyring.authenticate_scraper(authorization)
-    elif route.scope is not None:
-        principal = runtime.keyring.authenticate(authorization)
+    principal, keyring = None, runtime.keyring
+    if route.scope is not None:
+        authorization = one_authorization(request.headers.getlist("authorization"))
+        is_open = route.scope == "metrics"
+        check = keyring.authenticate_scraper if is_open else keyring.authenticate
+        principal = check(authorization)
     if principal is not None and route.scope is not None:
+        note_authenticated(request.scope)
         if "model" in parameters:
             model = ModelName.parse(parameters["model"])
             parameters = {**parameters, **model._asdict()}
@@ -214,9 +251,11 @@ async def _answer(
         authorize(principal, parameters.get("tenant"), route.scope)
         facts |= loggable(parameters.get("tenant"), parameters.get("adapter"))
     given_s = time_given(request)
-    all_s, too_late = min(given_s, REQUEST_S), late(given_s)
+    request_s, body_s = runtime.settings.request_s, runtime.settings.body_s
+    all_s, too_late = min(given_s, request_s), late(given_s, request_s)
     # `Call.body` goes over from the one to the other.
-    first = (BODY_S, slow) if route.body is not None and all_s > BODY_S else (all_s, too_late)
+    awaits_body = route.body is not None and all_s > body_s
+    first = (body_s, slow(body_s)) if awaits_body else (all_s, too_late)
     async with Patience(*first) as patience:
         deadline = started + all_s
         call = HttpCall(
@@ -225,9 +264,11 @@ async def _answer(
             patience=patience,
             deadline=deadline,
             late=too_late,
+            account=Account(principal),
             facts=facts,
             request=request,
             parameters=parameters,
             is_body_optional=route.is_body_optional,
         )
-        return await route.handler(call)
+        with call.account:
+            return await route.handler(call)

@@ -1,33 +1,34 @@
 """One HTTP request as handlers see it: bounded, parsed strictly, with a known principal."""
 
 import asyncio
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from io import BytesIO
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from adapters.errors import InvalidInput, StaleRevision, TooLarge
+from adapters.errors import InvalidInput, TooLarge
 from adapters.registry import ExpectedRevision
-from adapters.strict_json import strict_json
-from service.aside import aside
 from service.bounds import INLINE_BYTES
 from service.call import Call
-from service.errors import ClientLeft, InvalidJson, Problem
+from service.compression import CODINGS, body_unpacker
+from service.errors import ClientLeft, Problem
+from service.http.fields import one_line, parse_if_match
+from service.http.json_body import Model, dump_in_turns, is_short, parse_long, parse_short
 from service.oip.names import parse_version
+from service.uploads import ByteBudget
 
-Model = TypeVar("Model", bound=BaseModel)
 _WATCH_AFTER_S = 0.05
 TIMEOUT_HEADER = "X-Request-Timeout"
+_MANY_DIGITS = 19
+_MOST_QUERY_CHARS = 127  # names are shorter
 _SECONDS = re.compile(r"\d{1,6}(\.\d{1,9})?", re.ASCII)
-_ETAG = re.compile(r'"(\d{1,15})"')
-_MOST_COMPLAINTS = 100  # to list more of them than this costs seconds, and nobody reads them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,33 +63,66 @@ class HttpCall(Call):
             raise InvalidInput(f"query parameter {name!r} must be a whole number from 1 to {most}")
         return int(value)
 
+    def text(self, name: str) -> str | None:
+        """A query parameter as it was sent; None where it is not given. Raises InvalidInput."""
+        value = self.request.query_params.get(name)
+        if value is not None and len(value) > _MOST_QUERY_CHARS:
+            raise InvalidInput(
+                f"query parameter {name!r} has more than {_MOST_QUERY_CHARS} characters"
+            )
+        return value
+
     def expected_revision(self) -> ExpectedRevision:
         """What an `If-Match` header asks of the release. Raises InvalidInput, StaleRevision."""
-        header = self.request.headers.get("if-match")
-        if header is None:
-            return None
-        if header.strip() == "*":
-            return "any"
-        if header.strip().startswith("W/"):  # RFC 9110, 13.1.1: the comparison is a strong one
-            raise StaleRevision("a weak ETag never matches: send it as the release gave it")
-        match = _ETAG.fullmatch(header.strip())
-        if match is None:
-            raise InvalidInput('If-Match must be an ETag as the release gave it, such as "3"')
-        return int(match[1])
+        return parse_if_match(self.request.headers.getlist("if-match"))
 
     @property
     def announced_bytes(self) -> int:
-        """How long the body is by its head; 0 where that is not said."""
-        announced = self.request.headers.get("content-length", "0")
-        return int(announced) if announced.isdecimal() else 0
+        """How long the body is by its head; 0 where that is not said, or it is compressed."""
+        return 0 if self._codings else self._content_length
 
-    async def json(self, model: type[Model]) -> Model:
+    @property
+    def _codings(self) -> list[str]:
+        return self.request.headers.getlist("content-encoding")
+
+    @property
+    def _content_length(self) -> int:
+        announced = self.request.headers.get("content-length", "0")
+        if not announced.isdecimal():
+            return 0
+        # Python refuses to read a number of thousands of digits.
+        return int(announced) if len(announced) < _MANY_DIGITS else 10**_MANY_DIGITS
+
+    async def json(self, model: type[Model], charged: str | None = None) -> Model:
         """The body as `model`, with its defaults where the route lets it be left out.
 
-        Raises InvalidJson, InvalidInput, TooLarge.
+        `charged` is the tenant whose quota the request counts against, as in `metered_body`.
+
+        Raises InvalidJson, InvalidInput, TooLarge, RateLimited.
         """
+        body = await self.metered_body(charged)
+        return await self.parse(body or b"{}" if self.is_body_optional else body, model)
+
+    async def metered_body(self, charged: str | None) -> bytes:
+        """The body, for which a tenant's quota is charged before anything is made of it.
+
+        None: of a request that counts against no quota, or whose body has yet to say whose.
+
+        Raises TooLarge, RateLimited.
+        """
+        charging = self.runtime.charging
+        if charged is not None:
+            charging.check_request(charged)  # a body that would be refused is not read
         body = await self.body(self.runtime.settings.max_body_bytes)
-        return await parse(body or b"{}" if self.is_body_optional else body, model)
+        if charged is not None:
+            charging.take_request(charged)
+        return body
+
+    async def parse(self, body: bytes, model: type[Model]) -> Model:
+        """JSON as `model`. Raises InvalidJson, InvalidInput, TooLarge."""
+        if is_short(body):
+            return parse_short(body, model)
+        return await self.runtime.parsing.run(True, parse_long, body, model, self.runtime.settings)
 
     @contextmanager
     def while_connected(self) -> Iterator[None]:
@@ -114,32 +148,70 @@ class HttpCall(Call):
             pass
         self.patience.end(lambda: ClientLeft("the client left before the answer"))
 
-    async def body(self, limit: int) -> bytes:
-        """The raw body of at most `limit` bytes; more is refused unread.
+    async def body(
+        self,
+        limit: int,
+        budget: ByteBudget | None = None,
+        check_size: Callable[[int], None] | None = None,
+    ) -> bytes:
+        """The body, unpacked, of at most `limit` bytes; more is refused unread.
 
-        Raises TooLarge, TooSlow (from the request's patience), ClientLeft.
+        Its bytes are lent of a budget, that of JSON where none is given, before they are read:
+        those that are announced at once. `check_size` may refuse what has come so far.
+
+        Raises:
+            TooLarge, Overloaded, ClientLeft: as they say.
+            TooSlow: from the request's patience.
+            UnsupportedCoding, InvalidInput: it is compressed, and cannot be unpacked.
         """
-        parts: list[bytes] = []
-        size = self.announced_bytes
-        if size <= limit:
-            size = 0
-            try:
-                async for part in self.request.stream():
-                    size += len(part)
-                    if size > limit:
-                        break
-                    parts.append(part)
-            except ClientDisconnect:
-                raise ClientLeft("the client left before the end of the body") from None
-        if size > limit:
-            raise TooLarge(f"the body has more than the {limit} bytes that this route takes")
+        budget = budget or self.runtime.budgets.bodies
+        covered = max(INLINE_BYTES, self.announced_bytes)  # a short body is lent for nothing
+        _check_length(self._content_length, limit)
+        if self.announced_bytes > INLINE_BYTES:
+            self.account.cover(budget, self.announced_bytes)
+        size, first, joined = 0, b"", BytesIO()
+        try:
+            async for part in self._parts(limit):
+                size += len(part)
+                _check_length(size, limit)
+                if check_size is not None:
+                    check_size(size)
+                if size > covered:
+                    self.account.cover(budget, size)
+                if size == len(part):
+                    first = part
+                elif part:  # in a list of parts and then as a whole, it would be there twice
+                    joined.write(b"" if joined.tell() else first)
+                    joined.write(part)
+        except ClientDisconnect:
+            raise ClientLeft("the client left before the end of the body") from None
         self.is_received()
-        return b"".join(parts)
+        return joined.getvalue() or first
+
+    async def _parts(self, limit: int) -> AsyncIterator[bytes]:
+        """The body's parts as they come, unpacked; at most `limit` bytes of them before that."""
+        unpacker, packed = body_unpacker(self._codings), 0
+        async for part in self.request.stream():
+            if unpacker is None:
+                yield part
+                continue
+            packed += len(part)
+            _check_length(packed, limit)
+            for piece in unpacker.feed(part):
+                yield piece
+                await asyncio.sleep(0)  # others have a turn
+        if unpacker is not None:
+            unpacker.end()
+
+
+def _check_length(size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(f"the body has more than the {limit} bytes that this route takes")
 
 
 def time_given(request: Request) -> float:
     """Seconds that the caller's `X-Request-Timeout` gives, infinite without it; InvalidInput."""
-    header = request.headers.get(TIMEOUT_HEADER)
+    header = one_line(TIMEOUT_HEADER, request.headers.getlist(TIMEOUT_HEADER))
     if header is None:
         return math.inf
     if not _SECONDS.fullmatch(header) or not float(header) > 0:
@@ -147,25 +219,14 @@ def time_given(request: Request) -> float:
     return float(header)
 
 
-async def parse(body: bytes, model: type[Model]) -> Model:
-    """JSON as `model`. Raises InvalidJson, InvalidInput."""
-    return await aside(len(body) > INLINE_BYTES, _parse, body, model)
-
-
-def _parse(body: bytes, model: type[Model]) -> Model:
-    try:
-        strict_json(body.decode("utf-8"))  # of bytes, it would guess at UTF-16 too
-    except ValueError as error:
-        raise InvalidJson(f"the body is not JSON: {error}") from error
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise _refusal(error) from error
-
-
 def json_response(content: BaseModel, status: int = 200) -> Response:
     """A model as a JSON response."""
     return Response(content.model_dump_json(), status, media_type="application/json")
+
+
+def long_json_response(content: BaseModel, lists: int = 1) -> Response:
+    """The same of a model with long lists, or with `lists` levels of them."""
+    return Response(dump_in_turns(content, lists), media_type="application/json")
 
 
 def problem_response(problem: Problem) -> Response:
@@ -195,18 +256,6 @@ def error_response(
         headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if problem.status == 415:
+        headers["Accept-Encoding"] = CODINGS  # RFC 9110, 12.5.3
     return JSONResponse(content, problem.status, headers, media_type=media_type)
-
-
-def _refusal(error: ValidationError) -> InvalidInput:
-    """The first complaints with their place, without the input's text."""
-    if error.error_count() > _MOST_COMPLAINTS:
-        return InvalidInput(f"{error.error_count()} places of the body are not as they must be")
-    complaints = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = []
-    for each in complaints[:5]:
-        where = "/".join(json.dumps(part)[:80] for part in each["loc"]).replace('"', "") or "body"
-        lines.append(f"{where}: {each['msg']}")
-    # pydantic's parser is stricter still: no half of a surrogate pair, less nesting.
-    kind = InvalidJson if complaints[0]["type"] == "json_invalid" else InvalidInput
-    return kind("; ".join(lines))

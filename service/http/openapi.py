@@ -7,9 +7,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import schemas
+from service.bounds import MOST_LISTED, USUALLY_LISTED
 from service.http.call import TIMEOUT_HEADER
 from service.http.oip import HEADER_LENGTH
 from service.http.routes import ROUTES, Errors, Route
+from service.models import MOST_MODELS
 from service.oip.schemas import ErrorDocument
 
 # Bentoml answers these beside our routes, in plain text.
@@ -23,6 +25,7 @@ _PROBES = {
 _TAGS = (
     ("/predict", "Predictions"),
     ("/embeddings", "Predictions"),
+    ("/v1/models", "Predictions"),
     ("/adapters", "Adapters"),
     ("/v1/t", "Tenants"),
 )
@@ -35,11 +38,11 @@ _QUERY: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "limit": (
         "How many, at most.",
-        {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+        {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": USUALLY_LISTED},
     ),
-    "before": (
-        "Those whose `seq` is less than this.",
-        {"type": "integer", "minimum": 1, "maximum": 2**62},
+    "after": (
+        "Go on after this one: what the page before gave as `next`; of models, its last id.",
+        {"type": "string", "minLength": 1, "maxLength": 127},
     ),
 }
 _ERRORS: dict[Errors, tuple[str, type[BaseModel]]] = {
@@ -156,6 +159,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     ]
     for name in route.query:
         description, schema = _QUERY[name]
+        if name == "limit" and route.errors == "openai":
+            schema = {**schema, "maximum": MOST_MODELS, "default": MOST_MODELS}
         parameters.append(
             {"name": name, "in": "query", "description": description, "schema": schema}
         )
@@ -181,7 +186,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 def _parameter_schema(name: str) -> dict[str, Any]:
     if name == "version":
         return {"type": "integer", "minimum": 1}
-    return {"type": "string", "maxLength": 127 if name == "model" else 63}
+    return {"type": "string", "maxLength": 127 if name in ("model", "id") else 63}
 
 
 def _responses(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
@@ -215,7 +220,7 @@ def _failures(route: Route) -> set[int]:
     if route.parameters:
         failures.add(404)
     if route.body is not None:
-        failures |= {408, 413}
+        failures |= {408, 413, 415}
     if isinstance(route.body, type):
         failures.add(400)
     if route.conditional:

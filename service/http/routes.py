@@ -80,6 +80,8 @@ def _oip(
     )
 
 
+NO_PARAMETERS = frozenset({"stats"})  # stands where {model} does, and no model is called so
+PAGE = ("limit", "after")  # the query of every list
 _TENANT = "/v1/tenants/{tenant}"
 _ADAPTER = f"{_TENANT}/adapters/{{adapter}}"
 _VERSION = f"{_ADAPTER}/versions/{{version}}"
@@ -94,7 +96,15 @@ ROUTES: tuple[Route, ...] = (
         body=schemas.NewTenant,
         fails=(409,),
     ),
-    Route("GET", "/v1/tenants", handlers.list_tenants, "admin", {200: schemas.TenantList}),
+    Route(
+        "GET",
+        "/v1/tenants",
+        handlers.list_tenants,
+        "admin",
+        {200: schemas.TenantList},
+        query=PAGE,
+    ),
+    Route("DELETE", _TENANT, handlers.delete_tenant, "admin", {204: None}),
     Route(
         "GET",
         f"{_TENANT}/feature-cache",
@@ -129,7 +139,14 @@ ROUTES: tuple[Route, ...] = (
         body=schemas.NewKeyRequest,
         fails=(409,),
     ),
-    Route("GET", f"{_TENANT}/keys", handlers.list_keys, "admin", {200: schemas.KeyList}),
+    Route(
+        "GET",
+        f"{_TENANT}/keys",
+        handlers.list_keys,
+        "admin",
+        {200: schemas.KeyList},
+        query=PAGE,
+    ),
     Route(
         "POST",
         f"{_TENANT}/keys/{{key}}/rotate",
@@ -147,7 +164,7 @@ ROUTES: tuple[Route, ...] = (
         handlers.list_audit,
         "admin",
         {200: schemas.AuditTrail},
-        query=("limit", "before"),
+        query=PAGE,
     ),
     Route(
         "GET",
@@ -155,9 +172,17 @@ ROUTES: tuple[Route, ...] = (
         handlers.list_tenant_audit,
         "publish",
         {200: schemas.AuditTrail},
-        query=("limit", "before"),
+        query=PAGE,
     ),
-    Route("GET", f"{_TENANT}/adapters", handlers.list_adapters, "any", {200: schemas.AdapterList}),
+    Route(
+        "GET",
+        f"{_TENANT}/adapters",
+        handlers.list_adapters,
+        "any",
+        {200: schemas.AdapterList},
+        query=PAGE,
+    ),
+    Route("DELETE", _ADAPTER, handlers.delete_adapter, "publish", {204: None}),
     Route(
         "POST",
         f"{_ADAPTER}/versions",
@@ -167,9 +192,17 @@ ROUTES: tuple[Route, ...] = (
         body=FILE,
         query=("activate",),
     ),
-    Route("GET", f"{_ADAPTER}/versions", handlers.list_versions, "any", {200: schemas.VersionList}),
+    Route(
+        "GET",
+        f"{_ADAPTER}/versions",
+        handlers.list_versions,
+        "any",
+        {200: schemas.VersionList},
+        query=PAGE,
+    ),
     Route("GET", _VERSION, handlers.get_version, "any", {200: schemas.VersionInfo}),
-    Route("GET", f"{_VERSION}/file", handlers.read_file, "publish", {200: "file"}),
+    Route("DELETE", _VERSION, handlers.delete_version, "publish", {204: None}, fails=(409,)),
+    Route("GET", f"{_VERSION}/file", handlers.read_file, "publish", {200: "file"}, fails=(429,)),
     Route("GET", f"{_ADAPTER}/release", handlers.get_release, "any", {200: schemas.ReleaseInfo}),
     Route(
         "PUT",
@@ -226,7 +259,32 @@ ROUTES: tuple[Route, ...] = (
         fails=(404, 429),
         errors="openai",
     ),
-    Route("GET", "/v1/backbones", handlers.list_backbones, "any", {200: schemas.BackboneList}),
+    Route(
+        "GET",
+        "/v1/models",
+        handlers.list_models,
+        "any",
+        {200: schemas.ModelList},
+        query=PAGE,
+        fails=(404,),
+        errors="openai",
+    ),
+    Route(
+        "GET",
+        "/v1/models/{id}",
+        handlers.get_model,
+        "any",
+        {200: schemas.ModelInfo},
+        errors="openai",
+    ),
+    Route(
+        "GET",
+        "/v1/backbones",
+        handlers.list_backbones,
+        "any",
+        {200: schemas.BackboneList},
+        query=PAGE,
+    ),
     Route("GET", "/metrics", handlers.metrics, "metrics", {200: "text"}),
     _oip("GET", "", oip.server_details, "any", schemas_oip.ServerMetadata),
     _oip("GET", "/health/live", oip.server_live, None, schemas_oip.ServerLive),
@@ -240,12 +298,15 @@ ROUTES: tuple[Route, ...] = (
         schemas_oip.IndexRequest,
         is_body_optional=True,
     ),
+    _oip("GET", "/models/stats", oip.all_stats, "any", schemas_oip.StatisticsList),
     *(
         route
         for model in ("/models/{model}", "/models/{model}/versions/{version}")
         for route in (
             _oip("GET", model, oip.model_details, "any", schemas_oip.ModelMetadata),
             _oip("GET", f"{model}/ready", oip.model_ready, "any", schemas_oip.ModelReady),
+            _oip("GET", f"{model}/config", oip.model_config, "any", schemas_oip.ModelConfig),
+            _oip("GET", f"{model}/stats", oip.model_stats, "any", schemas_oip.StatisticsList),
             _oip(
                 "POST",
                 f"{model}/infer",

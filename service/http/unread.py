@@ -9,6 +9,7 @@ import contextlib
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LITTLE_BYTES = 64 * 2**10  # less than this is skipped, and the connection lives on
+_MANY_DIGITS = 19
 _LINGER_S = 2.0
 
 
@@ -63,4 +64,5 @@ def _may_be_much(scope: Scope) -> bool:
     length = headers.get(b"content-length", b"0")
     if b"transfer-encoding" in headers or b"expect" in headers:
         return True
-    return not length.isdigit() or int(length) > _LITTLE_BYTES
+    # Python refuses to read a number of thousands of digits.
+    return not length.isdigit() or len(length) >= _MANY_DIGITS or int(length) > _LITTLE_BYTES

@@ -48,9 +48,11 @@ async def infer(
     """Answer texts with a tenant's adapter.
 
     Raises:
-        InvalidInput: an output that the adapter's task does not have.
+        InvalidInput: an output that the adapter's task does not have, or one that is named twice.
         HeadstockError: as `Pipeline.predict`.
     """
+    if len(set(request.outputs)) < len(request.outputs):
+        raise InvalidInput("an output is named twice: each has one place in the answer")
     # Which outputs there are, and how many scores they need, is told by the version alone; a score
     # of each label is a sort more for a row.
     needs_all = not request.outputs or "scores" in request.outputs

@@ -45,10 +45,18 @@ class Tensor:
         return b"".join(parts)
 
 
-def split_bytes(name: str, content: bytes) -> list[bytes]:
-    """The elements of a BYTES tensor in its binary form. Raises InvalidInput."""
-    elements, place = [], 0
+def split_bytes(name: str, shape: Sequence[int], content: bytes) -> list[bytes]:
+    """The elements of a BYTES tensor in its binary form, which its shape counts.
+
+    Raises InvalidInput.
+    """
+    count, elements, place = prod(shape), list[bytes](), 0
     while place < len(content):
+        if len(elements) == count:
+            raise InvalidInput(
+                f"input {name!r} has {count} elements by its shape, and "
+                f"{len(content) - place} bytes more in its binary data"
+            )
         end = place + _LENGTH.size
         if end <= len(content):
             (length,) = _LENGTH.unpack_from(content, place)

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -6,6 +8,27 @@ from backbone import Backbone
 from tests.attacks.support import QUERY
 from tests.peft_folders import make_modules, write_peft
 from tests.tiny import make_tiny_backbone
+
+
+class RecordAttack(Protocol):
+    """Adds to the table of SECURITY.md what a test tried, beyond being one test."""
+
+    def __call__(self, attempts: int, figure: str = "") -> None: ...
+
+
+@pytest.fixture
+def record_attack(record_property: Callable[[str, object], None]) -> RecordAttack:
+    """`attempts`: how many requests, files or connections; `figure`: what was measured, in words.
+
+    Call it once in a test, before its assertions: a failure belongs into the table too.
+    """
+
+    def record(attempts: int, figure: str = "") -> None:
+        record_property("attempts", attempts)
+        if figure:
+            record_property("figure", figure)
+
+    return record
 
 
 @pytest.fixture(scope="session")

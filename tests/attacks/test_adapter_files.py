@@ -89,7 +89,18 @@ FILES: dict[str, tuple[bytes, str]] = {
                 }
             )
         ),
-        "40004 tensors are more",
+        "values and keys",
+    ),
+    "600 tensors": (
+        rebuild(
+            lambda header: header.update(
+                {
+                    f"t{n}": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+                    for n in range(600)
+                }
+            )
+        ),
+        "604 tensors are more",
     ),
     "another dtype": (rebuild(set_item("head.bias", "dtype", value="I32")), "dtype F32"),
     "dtype a list": (rebuild(set_item("head.bias", "dtype", value=["F32"])), "dtype F32"),

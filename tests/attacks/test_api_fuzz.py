@@ -40,7 +40,13 @@ CHECKS = [
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)  # as described, and against it
 KEYS = ("admin", "tenant", "none")
 # What is there, so that not every request ends at the door.
-KNOWN = {"tenant": "acme", "adapter": "intents", "model": "acme.intents", "version": 1}
+KNOWN = {
+    "tenant": "acme",
+    "adapter": "intents",
+    "model": "acme.intents",
+    "id": "acme.intents",
+    "version": 1,
+}
 
 
 @pytest.fixture(scope="module")

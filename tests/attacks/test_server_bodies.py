@@ -1,6 +1,7 @@
 """Bodies that are slow, cut off, too large or without end: nobody else notices."""
 
 import contextlib
+import gzip
 import itertools
 import json
 import socket
@@ -27,7 +28,8 @@ BLOCK = bytes(64 * 2**10)
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("bodies")
-    with running(folder, max_upload_bytes=LIMIT, max_body_bytes=LIMIT) as (server, digest):
+    limits = {"max_upload_bytes": LIMIT, "upload_bytes": 32 * LIMIT, "max_body_bytes": LIMIT}
+    with running(folder, **limits) as (server, digest):
         server.add_tenant("acme")
         with server.http() as http:
             labels = tuple(f"label {number}" for number in range(500))
@@ -137,6 +139,27 @@ def test_a_body_of_a_gigabyte_is_refused_in_a_way_that_the_client_can_read(
     assert response.status_code == 413
     assert response.json()["code"] == "too-large"
     assert response.headers["content-type"] == "application/problem+json"
+    assert peak(server) - before < MOST_GROWTH
+
+
+@pytest.mark.parametrize("path", [VERSIONS, PREDICT])
+def test_bombs_are_refused_with_flat_memory(server: Server, path: str) -> None:
+    """Each holds 256 MB; nobody waits while eight of them are unpacked up to the limit."""
+    bomb, before = gzip.compress(bytes(GIGABYTE // 4)), peak(server)
+    answers: list[int] = []
+
+    def send() -> None:
+        with server.http() as http:
+            headers = {"Content-Encoding": "gzip"}
+            answers.append(http.post(path, content=bomb, headers=headers).status_code)
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    is_well(server)
+    for thread in threads:
+        thread.join(20)
+    assert answers == [413] * 8
     assert peak(server) - before < MOST_GROWTH
 
 

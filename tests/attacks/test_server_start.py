@@ -3,17 +3,23 @@
 import contextlib
 import random
 import shutil
+import signal
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from tests.integration.server import PLAIN, SERVE, Server, make_home
+from tests.integration.server import PLAIN, SERVE, Server, make_home, wait_until
 
 END_S = 15
+AS_FIRST_PROCESS = ("unshare", "--user", "--map-root-user", "--pid", "--fork")
+ENTRYPOINT = ("env", "--block-signal=TERM")  # as in the Dockerfile
 
 # Root may write everywhere unless it gives up that right (CAP_DAC_OVERRIDE, by PR_CAPBSET_DROP).
 UNPRIVILEGED = (
@@ -117,3 +123,29 @@ def refuses(
         assert reason in log
         assert "Traceback" not in log
         assert len(log.splitlines()) < 10
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.8, None], ids=lambda each: f"after {each} s")
+@pytest.mark.parametrize("is_first", [False, True], ids=["child", "first process"])
+def test_sigterm_ends_a_start_at_any_moment(
+    tmp_path: Path, seconds: float | None, is_first: bool
+) -> None:
+    """Also where it is the first process of a container, from which unhandled signals are kept."""
+    home, _ = make_home(tmp_path)
+    command = [*AS_FIRST_PROCESS, *ENTRYPOINT, *SERVE] if is_first else SERVE
+    if is_first and subprocess.run([*AS_FIRST_PROCESS, "true"], check=False).returncode:
+        pytest.skip("this machine lets nobody have a process namespace")
+    server = Server(home, command=command)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.kill)
+        server.start()
+        process = psutil.Process(server.process.pid)
+        if is_first:
+            wait_until(lambda: bool(process.children()), END_S, "a process in its namespace")
+            process = process.children()[0]
+            wait_until(lambda: process.cmdline()[:1] != ["unshare"], END_S, "the command")
+        if seconds is None:  # while it loads: the registry is opened and the port is not
+            wait_until((home / "registry.sqlite").exists, END_S, "a registry")
+        time.sleep(seconds or 0)
+        process.send_signal(signal.SIGTERM)
+        assert server.wait(1 + END_S * (seconds == 0)) in (-signal.SIGTERM, 128 + signal.SIGTERM)

@@ -17,34 +17,21 @@ import pytest
 from adapters.errors import InvalidInput
 from service.settings import Settings
 from service.tls import tls_files
+from tests.attacks.certificates import make_certificate
 from tests.integration.server import ADMIN_KEY, Server, infer, make_home, upload, wait_until
 from tests.support import make_adapter_file
 
 
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate of this machine that is signed by itself, and its key."""
-    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key)),
-            *("-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_certificate(tmp_path_factory.mktemp("tls"), "own")[:2]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return make_certificate(tmp_path_factory.mktemp("tls"), "own")
-
-
-@pytest.fixture
-def served(tmp_path: Path, files: tuple[Path, Path]) -> Iterator[tuple[Server, str]]:
-    home, digest = make_home(tmp_path)
+def served(
+    tmp_path_factory: pytest.TempPathFactory, files: tuple[Path, Path]
+) -> Iterator[tuple[Server, str]]:
+    home, digest = make_home(tmp_path_factory.mktemp("home"))
     certificate, key = files
     server = Server(home, tls_certificate=certificate, tls_key=key)
     server.start()
@@ -66,6 +53,18 @@ def served(tmp_path: Path, files: tuple[Path, Path]) -> Iterator[tuple[Server, s
 
 def context(certificate: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(certificate))
+
+
+def test_handshakes_that_do_not_come_are_given_up(served: tuple[Server, str]) -> None:
+    server, _ = served
+    ports, started = (server.port, server.grpc_port), time.monotonic()
+    with contextlib.ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for port in ports
+        ]
+        for each in silent:
+            assert each.recv(1) == b""
+        assert 5 < time.monotonic() - started < 15
 
 
 def test_both_ports_speak_tls_and_nothing_else(
@@ -91,25 +90,13 @@ def test_both_ports_speak_tls_and_nothing_else(
     assert subprocess.run(ready, env={**os.environ, **home}, check=False).returncode == 1
 
 
-def test_handshakes_that_do_not_come_are_given_up(served: tuple[Server, str]) -> None:
-    server, _ = served
-    ports, started = (server.port, server.grpc_port), time.monotonic()
-    with contextlib.ExitStack() as stack:
-        silent = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for port in ports
-        ]
-        for each in silent:
-            assert each.recv(1) == b""
-        assert 5 < time.monotonic() - started < 15
-
-
 def settings(certificate: Path | None, key: Path | None) -> Settings:
     return Settings(tls_certificate=certificate, tls_key=key)
 
 
 def test_files_that_are_no_use_are_named(tmp_path: Path, files: tuple[Path, Path]) -> None:
     certificate, key = files
-    _, another = make_certificate(tmp_path, "another")
+    another = make_certificate(tmp_path, "another").key
     rubbish = tmp_path / "rubbish"
     rubbish.write_text("no PEM")
     assert tls_files(settings(None, None)) is None

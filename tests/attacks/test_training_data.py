@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import pytest
@@ -46,7 +47,9 @@ def test_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["rows.xlsx", "rows"])
 def test_an_unknown_suffix_lists_the_known(tmp_path: Path, name: str) -> None:
-    assert ".csv, .tsv, .jsonl, .ndjson, .parquet" in refusal(tmp_path / name, "text,label\na,b\n")
+    assert ".csv, .tsv, .json, .jsonl, .ndjson, .parquet" in refusal(
+        tmp_path / name, "text,label\na,b\n"
+    )
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
@@ -60,9 +63,9 @@ def test_a_file_of_nothing_visible(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_header_alone(tmp_path: Path) -> None:
-    assert "a header and no rows" in refusal(tmp_path / "rows.csv", "text,label\n")
+    assert "no rows" in refusal(tmp_path / "rows.csv", "text,label\n")
     pl.DataFrame({"text": [], "label": []}).write_parquet(tmp_path / "rows.parquet")
-    assert "a header and no rows" in refusal(tmp_path / "rows.parquet")
+    assert "no rows" in refusal(tmp_path / "rows.parquet")
 
 
 def test_a_missing_column_with_a_near_one(tmp_path: Path) -> None:
@@ -108,9 +111,10 @@ def test_another_encoding_names_line_and_byte(tmp_path: Path) -> None:
     assert "line 3: byte 0xe9 at position 18 is not UTF-8. Save the file as UTF-8" in message
 
 
-def test_utf_16_cut_short(tmp_path: Path) -> None:
-    content = "text,label\na,b".encode("utf-16")[:-1]
-    assert "is not UTF-16" in refusal(tmp_path / "rows.csv", content)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_wide_encodings_cut_short(tmp_path: Path, encoding: str) -> None:
+    content = "text,label\na,b".encode(encoding)[:-1]
+    assert f"is not UTF-{encoding[4:6]}" in refusal(tmp_path / "rows.csv", content)
 
 
 def test_an_unclosed_quote_names_the_record_where_it_opens(tmp_path: Path) -> None:
@@ -137,9 +141,32 @@ def test_a_broken_json_line(tmp_path: Path, line: str) -> None:
     assert "line 3 " in refusal(tmp_path / "rows.jsonl", content)
 
 
-def test_a_json_array_is_not_json_lines(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "rows.jsonl", '[{"text": "a", "label": "x"}]')
-    assert "line 1 holds a JSON list" in message
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('[{"text": "a", "label": "x"}, ["b", "y"]]', "row 2 holds a JSON list"),
+        ('[{"text": "a", "label": "x"},]', "is not a whole JSON list"),
+        ('[{"text": "a", "label": "x"}', "is not a whole JSON list"),
+        ('{"data": [{"text": "a", "label": "x"}]}', "one JSON object with the keys 'data'"),
+        ('{"text": ["a", "b"], "label": ["x", "y"]}', "is a list. Write it as text"),
+        ('{"version": 1, "rows": [{"text": "a"}]}', "no column 'text'; it has 'version', 'rows'"),
+        ("[]", "has no rows"),
+        ("{}", "has no column 'text'"),
+        ('"text"', "line 1 holds a JSON str"),
+        ('{"text": "a",\n"label": "x"}\n{"text": "b",\n"label": "y"}', "line 1 is not JSON"),
+    ],
+)
+def test_json_that_holds_no_rows(tmp_path: Path, suffix: str, content: str, reason: str) -> None:
+    assert reason in refusal(tmp_path / f"rows{suffix}", content)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("rows.xlsx", "Save the sheet as CSV"), ("rows.csv.gz", "Unpack it"), ("a.txt", "Rename it")],
+)
+def test_files_of_other_programs_get_advice(tmp_path: Path, name: str, advice: str) -> None:
+    assert advice in refusal(tmp_path / name, "text,label\na,x\n")
 
 
 @pytest.mark.parametrize("cut", [4, 60, -1])
@@ -222,3 +249,34 @@ def test_more_labels_than_a_head_may_have(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines[:-1]]))
     rows = read_rows(tmp_path / "rows.csv", Columns(), TASKS["classification"])
     assert len(rows.targets) == MAX_LABELS
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ([0, 1, 0], [1, 0, 0]),
+        ([True, False], [False, True]),
+        ([1.0, 0.0], [0.0, 1.0]),
+        ("[1, 0]", "[0, 1]"),
+        ("0 1 1", "1 0 0"),
+        ("0|1", "1|1"),
+        ("(1.0, 0.0)", "(0.0, 1.0)"),
+    ],
+)
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_labels_as_vectors_of_0_and_1(
+    tmp_path: Path, task: Literal["classification", "multilabel"], cells: tuple[object]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "a", "label": cell}) for cell in cells))
+    with pytest.raises(InvalidData, match=r"the column 'label' holds 0/1 vectors of length [23]"):
+        read_rows(path, Columns(), TASKS[task])
+
+
+@pytest.mark.parametrize("cells", [("0", "1"), ("10", "01"), ("1.0", "0.0"), ("1 0", "2 0")])
+def test_labels_that_only_look_like_vectors_are_labels(
+    tmp_path: Path, cells: tuple[str, str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "a", "label": cell}) for cell in cells))
+    assert read_rows(path, Columns(), TASKS["classification"]).targets == cells

@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,17 @@ def backbones(template: Template) -> Path:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, template: Template) -> AsyncIterator[Server]:
-    async with serving(tmp_path, template) as server:
+def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What a test's marker `settings` gives, beside what all servers of tests have."""
+    marker = request.node.get_closest_marker("settings")
+    return dict(marker.kwargs) if marker else {}
+
+
+@pytest.fixture
+async def server(
+    tmp_path: Path, template: Template, settings: dict[str, Any]
+) -> AsyncIterator[Server]:
+    async with serving(tmp_path, template, **settings) as server:
         yield server
 
 

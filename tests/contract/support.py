@@ -33,6 +33,7 @@ ADMIN = "an-admin-key-that-only-tests-know-of"
 ACME = "/v1/tenants/acme"
 INTENTS = f"{ACME}/adapters/intents"
 PREDICT = f"{INTENTS}/predict"
+OPENAI = ("/v1/embeddings", "/v1/models")  # paths whose errors have OpenAI's shape
 CODES = {
     400: {"invalid-json"},
     401: {"unauthenticated"},
@@ -43,6 +44,7 @@ CODES = {
     409: {"conflict"},
     412: {"stale-revision"},
     413: {"too-large"},
+    415: {"unsupported-coding"},
     422: {"invalid-input", "invalid-name", "invalid-adapter", "wrong-backbone"},
     429: {"rate-limited", "tenant-overloaded"},
     500: {"internal", "head-failed"},
@@ -191,14 +193,14 @@ async def serving(home: Path, template: Template, **settings: Any) -> AsyncItera
 def check_answer(document: dict[str, Any], method: str, response: httpx.Response) -> None:
     """Whether an answer is one that the document announces."""
     media = response.headers.get("content-type", "").partition(";")[0]
-    path = response.request.url.path
+    sent = response.request.url.raw_path.partition(b"?")[0].decode()
     if response.status_code >= 400:
-        is_oip = path == "/v2" or path.startswith("/v2/")
-        if is_oip or path == "/v1/embeddings":
+        is_oip = sent == "/v2" or sent.startswith("/v2/")
+        if is_oip or sent.startswith(OPENAI):
             check_error(response, oip_schemas.ErrorDocument if is_oip else schemas.OpenAiError)
         else:
             check_problem(response)
-    operation = _operation(document, method, response.request.url.path)
+    operation = _operation(document, method, sent)
     if operation is None:
         assert response.status_code in (404, 405)
         return

@@ -3,9 +3,9 @@
 import pytest
 
 from service.http.routes import ROUTES, Route
-from tests.contract.support import Server
+from tests.contract.support import ADMIN, Server
 
-VALUES = {"adapter": "intents", "version": "1", "key": "k" * 12}
+VALUES = {"adapter": "intents", "version": "1", "key": "k" * 12, "id": "acme.intents"}
 GUARDED = [route for route in ROUTES if route.scope not in (None, "metrics")]
 OF_TENANTS = [route for route in GUARDED if route.of_tenant]
 SCOPED = [route for route in GUARDED if route.scope != "any"]
@@ -78,3 +78,35 @@ async def test_a_key_with_the_scope_gets_past_the_door(server: Server, route: Ro
 @pytest.mark.parametrize("route", [route for route in GUARDED if route.body], ids=shown)
 async def test_the_key_is_looked_at_before_the_body(server: Server, route: Route) -> None:
     await server.problem(401, route.method, path(route), key=None, content=b"{" * 100_000)
+
+
+async def test_of_several_keys_none_counts(server: Server) -> None:
+    for keys in ((ADMIN, ADMIN), ("wrong", ADMIN), (ADMIN, "wrong")):
+        headers = [("Authorization", f"Bearer {key}") for key in keys]
+        response = await server.http.get("/v1/tenants", headers=headers)
+        assert response.status_code == 401
+        assert "2 headers Authorization" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("space", ["\xa0", "\x85", "\x1f", "\x0b", "\x0c"])
+async def test_only_spaces_and_tabs_around_a_key_are_none_of_it(server: Server, space: str) -> None:
+    for text in (f"Bearer {ADMIN}{space}", f"Bearer {space}{ADMIN}", f"{space}Bearer {ADMIN}"):
+        headers = {b"Authorization": text.encode("latin-1")}
+        assert (await server.http.get("/v1/tenants", headers=headers)).status_code == 401
+    headers = {b"Authorization": f"Bearer  {ADMIN}\t ".encode("latin-1")}
+    assert (await server.http.get("/v1/tenants", headers=headers)).status_code == 200
+
+
+async def test_a_time_is_given_once_and_white_space_around_it_is_none_of_it(
+    server: Server,
+) -> None:
+    arabic = "\u0665".encode()  # a digit, as `\\d` and `isdecimal` have it
+    for given, status in (
+        ([b"5\t "], 200),
+        ([b"5", b"5"], 422),
+        ([b"5\xa0"], 422),
+        ([arabic], 422),
+    ):
+        headers = [(b"Authorization", f"Bearer {ADMIN}".encode())]
+        headers += [(b"X-Request-Timeout", text) for text in given]
+        assert (await server.http.get("/v1/tenants", headers=headers)).status_code == status

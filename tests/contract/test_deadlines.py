@@ -12,8 +12,9 @@ from starlette.types import Message
 
 from adapters.registry import BUSY_TIMEOUT_S
 from backbone import PlacedLora, TextRow
-from service import changes, patience
+from service import changes
 from service.http import HttpApp
+from service.settings import Settings
 from tests.contract.support import PREDICT, Server, predict_scope
 
 PATIENCE_S = 20
@@ -63,11 +64,6 @@ def runs(server: Server, held: Held, monkeypatch: pytest.MonkeyPatch) -> list[in
     return sizes
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.http.app.REQUEST_S", 0.05)
-
-
 def holding(held: Held) -> Callable[..., None]:
     def hold(*_: object, **__: object) -> None:
         held()
@@ -75,7 +71,7 @@ def holding(held: Held) -> Callable[..., None]:
     return hold
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.settings(request_s=0.05)
 async def test_a_prediction_that_takes_too_long_is_told_and_its_rows_are_not_computed(
     server: Server, runs: list[int], held: Held
 ) -> None:
@@ -88,13 +84,32 @@ async def test_a_prediction_that_takes_too_long_is_told_and_its_rows_are_not_com
     assert runs == [1]
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.settings(request_s=0.05)
 async def test_a_registry_that_hangs_is_told_in_time(
     server: Server, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server.runtime.registry, "list_tenants", holding(held))
     assert (await server.problem(503, "GET", "/v1/tenants"))["code"] == "timed-out"
     held.let_go()
+
+
+async def test_what_could_never_be_done_in_time_is_not_sent_away_to_try_again(
+    server: Server, runs: list[int], held: Held
+) -> None:
+    held.let_go()
+    key = server.keys["acme"]
+    await server.ok("PUT", "/v1/tenants/acme/quota", json={"tokens_per_minute": 1000})
+    server.runtime.engines[0]._workers.tokens_per_s = 10
+    wanted = {"inputs": ["x y z"] * 60}
+    for _ in range(20):  # its tokens are given back each time
+        problem = await server.problem(413, "POST", PREDICT, key, json=wanted)
+        assert problem["code"] == "too-large"
+        assert "have 9.0; send at most" in problem["detail"]
+    few, hurried = {"inputs": ["x y z"] * 3}, {"X-Request-Timeout": "0.5"}
+    problem = await server.problem(504, "POST", PREDICT, key, json=few, headers=hurried)
+    assert "or allow more time" in problem["detail"]
+    assert runs == []
+    await server.ok("POST", PREDICT, key, json=few)
 
 
 async def test_rows_of_a_client_that_left_are_not_computed(
@@ -170,6 +185,6 @@ async def test_a_write_whose_turn_does_not_come_is_refused_and_never_done(
 
 
 def test_each_wait_ends_within_the_one_around_it() -> None:
-    bentoml_s = 10
-    assert patience.BODY_S < patience.REQUEST_S < bentoml_s
-    assert changes._TURN_S + BUSY_TIMEOUT_S < patience.REQUEST_S
+    settings = Settings()
+    assert settings.body_s < settings.request_s < settings.bentoml_s < settings.drain_s
+    assert settings.request_s > changes._TURN_S + BUSY_TIMEOUT_S

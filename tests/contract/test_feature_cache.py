@@ -76,7 +76,7 @@ async def test_it_outlives_the_server(tmp_path: Path, template: Template) -> Non
 
 
 async def test_a_change_by_another_server_is_followed(server: Server) -> None:
-    server.runtime.registry.set_feature_cache("acme", "shared", actor="elsewhere")
+    server.runtime.registry.set_feature_cache("acme", "shared", actor="admin")
     assert mode(server) == "off"
     await server.runtime.follower.catch_up()
     assert mode(server) == "shared"

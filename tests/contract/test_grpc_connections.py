@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.grpc import server as module
 from tests.contract.grpc_support import BY_NAME, Rpc, serving_grpc
-from tests.contract.support import Server
+from tests.contract.support import Server, Template, serving
 from tests.contract.test_grpc_oip import infer
 
 PATIENCE_S = 20
@@ -78,6 +79,23 @@ async def test_the_same_client_is_answered_when_it_takes_the_answer(short_lived:
         answer = await reader.read()
     assert DATA in kinds(answer)
     writer.close()
+
+
+async def test_a_host_has_its_share_of_connections(tmp_path: Path, template: Template) -> None:
+    limits = {"max_grpc_connections": 10, "max_connections_per_host": 3}
+    async with serving(tmp_path, template, **limits) as server, serving_grpc(server) as rpc:
+        held = [
+            await asyncio.open_connection("127.0.0.1", rpc.served.port, local_addr=(host, 0))
+            for host in ["127.0.0.2"] * 6 + ["127.0.0.3"] * 3
+        ]
+        async with asyncio.timeout(PATIENCE_S):
+            for reader, _ in held[:3]:
+                await reader.read()  # to its end: the oldest are closed
+        await rpc.call("ServerLive", BY_NAME["ServerLive"].request(), key=None)
+        assert [reader.at_eof() for reader, _ in held] == [True] * 3 + [False] * 6
+        assert server.metric("closed_connections_total", protocol="grpc") == 3
+        for _, writer in held:
+            writer.close()
 
 
 def call(path: str) -> bytes:

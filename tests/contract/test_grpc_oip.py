@@ -1,14 +1,16 @@
 """The Open Inference Protocol over gRPC: the answers of HTTP, in typed and in raw tensors."""
 
+import asyncio
 import struct
 from typing import Any
 
 import grpc
 import pytest
 
+from adapters.errors import Overloaded
 from service.protos import inference_pb2 as pb
 from tests.contract.grpc_support import BY_NAME, Rpc, raw
-from tests.contract.support import INTENTS
+from tests.contract.support import ADMIN, INTENTS
 
 MODEL = "acme.intents"
 TEXTS = ("send it back", "where is it", "äöü 🙂")
@@ -138,7 +140,7 @@ def broken() -> dict[str, pb.ModelInferRequest]:
         "cut off": cut,
         "two raw": two,
         "no texts": infer(),
-        "too many": infer(*["a"] * 1025),
+        "too many": infer(*["a"] * 2049),
         "too long": infer("a" * 100_001),
     }
 
@@ -176,12 +178,20 @@ async def test_a_minute_has_an_end(rpc: Rpc, limit: str) -> None:
     assert "a minute" in said
 
 
+async def counted(rpc: Rpc, path: str, code: str) -> None:
+    """Wait until a call has been counted, which it is after its answer."""
+    async with asyncio.timeout(20):
+        while not rpc.server.metric("grpc_requests_total", method=path, code=code):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def test_calls_are_counted_by_method_and_status(rpc: Rpc) -> None:
     await rpc.call("ModelInfer", infer("a"))
     await rpc.refusal(BAD, "ModelInfer", infer())
     await rpc.refusal(grpc.StatusCode.UNAUTHENTICATED, "ModelInfer", infer("a"), key="nobody's")
     path = BY_NAME["ModelInfer"].path
     for code in ("OK", "INVALID_ARGUMENT", "UNAUTHENTICATED"):
+        await counted(rpc, path, code)
         assert rpc.server.metric("grpc_requests_total", method=path, code=code) == 1
     assert rpc.server.metric("grpc_request_seconds_count", method=path) == 3
 
@@ -189,6 +199,7 @@ async def test_calls_are_counted_by_method_and_status(rpc: Rpc) -> None:
 async def test_methods_and_models_that_nobody_knows_leave_no_series(rpc: Rpc) -> None:
     unknown = pb.ModelReadyRequest(name="nobody.nothing")
     await rpc.refusal(grpc.StatusCode.NOT_FOUND, "ModelReady", unknown)
+    await counted(rpc, BY_NAME["ModelReady"].path, "NOT_FOUND")
     before = rpc.server.runtime.metrics.render().count(b"\n")
     for number in range(50):
         path = f"/inference.GRPCInferenceService/Method{number}"
@@ -205,3 +216,40 @@ async def test_a_message_that_is_too_long_is_refused(rpc: Rpc) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await rpc.call("ModelInfer", infer("a" * limit))
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("more", [{"id": "x" * 1001}, {"outputs": ["label", "label"]}])
+async def test_an_answer_does_not_grow_by_what_was_sent(rpc: Rpc, more: dict[str, Any]) -> None:
+    request = infer("a")
+    request.id = more.get("id", "")
+    for name in more.get("outputs", ()):
+        request.outputs.add(name=name)
+    await rpc.refusal(grpc.StatusCode.INVALID_ARGUMENT, "ModelInfer", request)
+
+
+async def test_a_message_is_charged_before_it_is_unpacked(rpc: Rpc) -> None:
+    key = rpc.server.keys["acme"]
+    await rpc.server.ok("PUT", "/v1/tenants/acme/quota", json={"requests_per_minute": 1})
+    many = pb.ModelInferRequest(model_name="acme.intents", raw_input_contents=[b""] * 50_000)
+    await rpc.refusal(grpc.StatusCode.INVALID_ARGUMENT, "ModelInfer", many, key=key)
+    await rpc.refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "ModelInfer", many, key=key)
+    await rpc.refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "ModelInfer", infer("a"))  # an operator's
+
+
+@pytest.mark.parametrize("holder", ["acme", "admin"])
+async def test_a_call_is_charged_once_whoever_sends_it(
+    rpc: Rpc, holder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = rpc.server.keys["acme"] if holder == "acme" else ADMIN
+    await rpc.server.ok("PUT", "/v1/tenants/acme/quota", json={"requests_per_minute": 2})
+
+    def full(*_: object) -> None:
+        raise Overloaded("the server is full")
+
+    with monkeypatch.context() as patch:  # what there is no room for costs nothing
+        patch.setattr("service.pipeline.Pipeline.check_room", full)
+        for _ in range(3):
+            await rpc.refusal(grpc.StatusCode.UNAVAILABLE, "ModelInfer", infer("a"), key=key)
+    for _ in range(2):
+        await rpc.call("ModelInfer", infer("a"), key=key)
+    await rpc.refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "ModelInfer", infer("a"), key=key)

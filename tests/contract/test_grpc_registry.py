@@ -41,7 +41,11 @@ async def test_an_upload_in_pieces_is_a_version(rpc: Rpc) -> None:
         assert [mine.number, mine.digest, mine.backbone, mine.size] == [
             its[name] for name in ("version", "digest", "backbone", "size")
         ]
-        assert json.loads(mine.manifest) == its["manifest"]
+        assert mine.manifest == ""
+        whole = pb.GetVersionRequest(**ACME, version=mine.number)
+        shown = await rpc.call("GetVersion", whole, key=key)
+        its |= await rpc.server.ok("GET", f"{INTENTS}/versions/{mine.number}")
+        assert json.loads(shown.manifest) == its["manifest"]
         assert mine.created_at.ToJsonString()[:19] == its["created_at"][:19]
 
 
@@ -128,3 +132,59 @@ async def test_a_file_that_is_too_long_is_refused_before_its_end(rpc: Rpc) -> No
     assert "StatusCode.INVALID_ARGUMENT" in said
     assert str(limit) in said
     assert limit <= sent < 2 * limit
+
+
+async def test_a_file_in_very_many_pieces_is_refused_before_its_end(rpc: Rpc) -> None:
+    content = rpc.server.file(seed=4)
+    pieces_of_one = upload(content * 10, size=1)
+    said = await rpc.refusal(BAD, "Publish", *pieces_of_one)
+    assert "1026 messages have brought 10" in said
+    await rpc.call("Publish", *upload(content, size=10))
+
+
+async def test_uploads_under_way_have_their_tenants_share(rpc: Rpc) -> None:
+    budget = rpc.server.runtime.budgets.uploads
+    content = rpc.server.file(seed=4)
+    budget.total = len(content)
+    # Alone a tenant may have half, in steps; and all of it is given back.
+    said = await rpc.refusal(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "Publish", *upload(content, size=50)
+    )
+    assert f"over its share of the {len(content)}" in said
+    assert budget.lent == 0
+    await rpc.refusal(BAD, "Publish", *upload(content[: len(content) // 3], size=50))
+
+
+async def test_the_quota_ends_an_upload_before_its_bytes_are_there(rpc: Rpc) -> None:
+    await rpc.server.ok("PUT", "/v1/tenants/acme/quota", json={"adapters": 1})
+    n_sent = 0
+
+    def endless() -> Iterator[pb.PublishRequest]:
+        nonlocal n_sent
+        yield pb.PublishRequest(tenant="acme", adapter="another")
+        while True:
+            n_sent += 1
+            yield pb.PublishRequest(content=bytes(2**16))
+
+    def publish() -> str:
+        with grpc.insecure_channel(f"127.0.0.1:{rpc.served.port}") as channel:
+            call = channel.stream_unary(
+                "/headstock.v1.Registry/Publish",
+                pb.PublishRequest.SerializeToString,
+                pb.PublishResponse.FromString,
+            )
+            metadata = (("authorization", f"Bearer {rpc.server.keys['acme']}"),)
+            with pytest.raises(grpc.RpcError) as caught:
+                call(endless(), metadata=metadata)
+            return str(caught.value)
+
+    said = await asyncio.to_thread(publish)
+    assert "2 adapters" in said
+    assert n_sent < 100
+
+
+@pytest.mark.parametrize("size", [0, 1, 100])
+async def test_a_file_in_too_many_small_pieces_is_refused(rpc: Rpc, size: int) -> None:
+    small = [pb.PublishRequest(content=bytes(size)) for _ in range(2000)]
+    first = pb.PublishRequest(tenant="acme", adapter="new")
+    assert "larger pieces" in await rpc.refusal(BAD, "Publish", first, *small)

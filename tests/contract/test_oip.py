@@ -68,6 +68,23 @@ async def test_answers_are_those_of_predict(server: Server) -> None:
     assert [("no", "yes")[place] for place in rows.argmax(axis=1)] == found["label"]["data"]
 
 
+async def test_null_is_what_is_left_out(server: Server) -> None:
+    """MLServer's types write null for every field that has no value."""
+    plain = await server.ok("POST", f"{MODEL}/infer", json=infer_body())
+    nulls = infer_body(id=None, parameters=None, outputs=None)
+    nulls["inputs"][0] |= {"parameters": None}
+    assert await server.ok("POST", f"{MODEL}/infer", json=nulls) == plain
+    named = infer_body(
+        parameters={"headers": None, "content_type": None, "binary_data_output": None}
+    )
+    named["inputs"][0] |= {"parameters": {"content_type": None, "binary_data_size": None}}
+    assert await server.ok("POST", f"{MODEL}/infer", json=named) == plain
+    for parameters in (None, {"binary_data": None, "content_type": None, "headers": None}):
+        named["outputs"] = [{"name": "label", "parameters": parameters}]
+        (label,) = (await server.ok("POST", f"{MODEL}/infer", json=named))["outputs"]
+        assert label in plain["outputs"]
+
+
 async def test_outputs_that_are_named_are_all_that_comes(server: Server) -> None:
     body = infer_body(outputs=[{"name": "label"}], inputs_of_clients="are left alone")
     assert list(outputs_of(await server.ok("POST", f"{MODEL}/infer", json=body))) == ["label"]
@@ -150,6 +167,7 @@ async def test_the_index_is_of_the_keys_tenant(server: Server) -> None:
     path = "/v2/repository/index"
     own = {"name": "acme.intents", "version": "1", "state": "READY", "reason": ""}
     assert await server.ok("POST", path, server.keys["acme"]) == [own]
+    assert await server.ok("POST", path, server.keys["acme"], json={"ready": None}) == [own]
     everything = await server.ok("POST", path, json={"ready": True})
     assert [each["name"] for each in everything] == ["acme.intents", "other.intents"]
 
@@ -208,3 +226,19 @@ async def test_names_that_are_no_model_are_not_found(server: Server) -> None:
     response = await server.call("POST", f"{MODEL}/infer", json=unknown)
     assert response.status_code == 422
     assert "the outputs of classification are label, score, scores" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"outputs": [{"name": "scores"}] * 2},
+        {"outputs": [{"name": "label"}, {"name": "scores"}, {"name": "label"}]},
+        {"id": "x" * 1001},
+    ],
+)
+async def test_an_answer_does_not_grow_by_what_was_sent(
+    server: Server, more: dict[str, Any]
+) -> None:
+    refused = await server.call("POST", f"{MODEL}/infer", json=infer_body(**more))
+    assert refused.status_code == 422
+    assert len(refused.content) < 500

@@ -4,7 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from service.http.routes import ROUTES
-from tests.contract.support import CODES, Server, find_model
+from tests.contract.support import CODES, OPENAI, Server, find_model
 
 PROBES = ("/livez", "/readyz")  # of bentoml
 
@@ -27,7 +27,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 async def test_the_document_is_openapi_3_1(server: Server) -> None:
     document = server.document
-    assert set(document) == {"openapi", "info", "paths", "components"}
+    assert set(document) == {"openapi", "info", "servers", "paths", "components"}
     assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
     assert document["info"]["title"] == "Headstock"
     assert document["info"]["version"] == version("headstock")
@@ -111,7 +111,7 @@ async def test_every_failure_is_a_problem_document(server: Server) -> None:
             media, name = "application/problem+json", "ProblemDocument"
             if path.startswith("/v2"):
                 media, name = "application/json", "ErrorDocument"
-            elif path == "/v1/embeddings":
+            elif path.startswith(OPENAI):
                 media, name = "application/json", "OpenAiError"
             assert content == {media: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 

@@ -16,6 +16,7 @@ from adapters.heads import HeadFailed
 from adapters.manifest import Calibration, Manifest
 from service.access import Principal
 from service.ask import Ask
+from service.http.call import long_json_response
 from service.schemas import PredictRequest, PredictResponse
 from tests.contract.support import ACME, ADMIN, INTENTS, PREDICT, Server, Template, serving
 
@@ -283,10 +284,8 @@ async def test_a_backbone_that_is_not_served_here_is_named(server: Server) -> No
     assert "c" * 64 in problem["detail"]
 
 
-async def test_an_answer_has_a_bounded_number_of_scores(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.bounds.MOST_SCORES", 6)
+@pytest.mark.settings(max_scores=6)
+async def test_an_answer_has_a_bounded_number_of_scores(server: Server) -> None:
     for top_k in (2, 1000):
         wanted = {"inputs": ["x"] * 4, "top_k": top_k}
         problem = await server.problem(413, "POST", PREDICT, json=wanted)
@@ -295,11 +294,30 @@ async def test_an_answer_has_a_bounded_number_of_scores(
     await server.predict(*["x"] * 6)
 
 
+@pytest.mark.settings(max_adapter_bytes=100)
+async def test_the_adapters_of_a_request_have_a_bound(server: Server) -> None:
+    problem = await server.problem(413, "POST", PREDICT, json={"inputs": ["x"]})
+    assert "100 bytes; ask fewer" in problem["detail"]
+
+
+@pytest.mark.settings(max_head_bytes=100)
+async def test_the_weights_that_a_request_reads_have_a_bound(server: Server) -> None:
+    problem = await server.problem(413, "POST", PREDICT, json={"inputs": ["x"] * 3})
+    assert "send at most" in problem["detail"]
+
+
+@pytest.mark.settings(max_answer_bytes=1024, queue_rows=100_000, max_inputs=2000)
+async def test_an_answer_has_a_bounded_length(server: Server) -> None:
+    problem = await server.problem(413, "POST", PREDICT, json={"inputs": ["x"] * 1500, "top_k": 2})
+    assert "at most 1024 bytes" in problem["detail"]
+
+
 async def test_much_is_parsed_and_put_together_aside(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[threading.Thread] = []
-    parse, dump = PredictRequest.model_validate_json, PredictResponse.model_dump_json
+    parse_short, parse_long = PredictRequest.model_validate_json, PredictRequest.model_validate
+    dump = PredictResponse.model_dump_json
 
     def noted(work: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -308,8 +326,10 @@ async def test_much_is_parsed_and_put_together_aside(
 
         return call
 
-    monkeypatch.setattr(PredictRequest, "model_validate_json", noted(parse))
+    monkeypatch.setattr(PredictRequest, "model_validate_json", noted(parse_short))
+    monkeypatch.setattr(PredictRequest, "model_validate", noted(parse_long))
     monkeypatch.setattr(PredictResponse, "model_dump_json", noted(dump))
+    monkeypatch.setattr("service.http.handlers.long_json_response", noted(long_json_response))
     wanted = {"inputs": ["x" * 70] * 1001, "top_k": 2}
     answer = await server.ok("POST", PREDICT, json=wanted)
     assert len(answer["predictions"]) == 1001

@@ -19,7 +19,7 @@ from tests.contract.support import (
     check_problem,
     predict_scope,
 )
-from tests.contract.test_access import path, shown
+from tests.contract.test_access import VALUES, path, shown
 
 PATHS = list(dict.fromkeys(route.path for route in ROUTES))
 UNKNOWN = [
@@ -55,9 +55,7 @@ async def test_an_unknown_path_is_a_problem_document(server: Server, where: str)
 async def test_a_wrong_method_is_told_all_that_there_are(server: Server, where: str) -> None:
     allowed = {route.method for route in ROUTES if route.path == where}
     expected = allowed | ({"HEAD"} if "GET" in allowed else set())
-    url = where.format(
-        tenant="acme", adapter="intents", version="1", key="k" * 12, model="acme.intents"
-    )
+    url = where.format(tenant="acme", model="acme.intents", **VALUES)
     for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "FOO"} - expected:
         response = await server.call(method, url)
         assert response.status_code == 405
@@ -79,6 +77,15 @@ async def test_the_page_loads_what_is_there(server: Server) -> None:
     for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"):
         assert f"docs/assets/{name}" in response.text
         assert (await server.http.get(f"/docs/assets/{name}")).status_code == 200
+    assert "docs/start.js" in response.text
+    script = await server.http.get("/docs/start.js")
+    assert "openapi.json" in script.text
+    assert script.headers["content-type"].startswith("text/javascript")
+
+
+async def test_the_package_of_the_page_is_not_served_beyond_the_page(server: Server) -> None:
+    for name in ("oauth2-redirect.html", "swagger-editor.js", "swagger-editor.js.map", "LICENSE"):
+        await server.problem(404, "GET", f"/docs/assets/{name}")
 
 
 async def test_the_page_understands_the_version_of_the_description(server: Server) -> None:
@@ -143,7 +150,7 @@ async def test_a_change_that_is_committed_is_answered_though_it_cannot_be_follow
 async def test_the_text_of_a_bug_stays_inside(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise RuntimeError("/srv/secret/registry.sqlite is in the way")
 
     monkeypatch.setattr(server.runtime.registry, "list_tenants", fail)
@@ -153,10 +160,10 @@ async def test_the_text_of_a_bug_stays_inside(
     assert "/srv/secret/registry.sqlite" in caplog.text
 
 
+@pytest.mark.settings(body_s=0.01)
 async def test_a_body_that_never_ends_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.app.BODY_S", 0.01)
     monkeypatch.setattr("service.http.unread._LINGER_S", 0.01)
 
     async def endless() -> AsyncIterator[bytes]:

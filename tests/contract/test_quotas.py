@@ -3,7 +3,7 @@
 import pytest
 
 from adapters.errors import TenantOverloaded
-from tests.contract.support import ACME, INTENTS, PREDICT, Server
+from tests.contract.support import ACME, ADMIN, INTENTS, PREDICT, Server
 
 INPUTS = {"inputs": ["one two", "three"]}
 EMBED = {"model": "tiny", "input": ["one two", "three"]}
@@ -117,14 +117,55 @@ async def test_tokens_that_the_engine_refuses_are_given_back(
     assert "a minute" in (await server.call("POST", path, key, json=content)).text
 
 
-async def test_what_is_refused_unread_costs_no_request(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+INFER = "/v2/models/acme.intents/infer"
+CHARGED = (PREDICT, f"{ACME}/predict", "/predict", "/v1/embeddings", INFER)
+
+
+@pytest.mark.parametrize("path", CHARGED)
+async def test_what_is_refused_unread_costs_no_request(server: Server, path: str) -> None:
+    key, longest = server.keys["acme"], server.runtime.settings.max_body_bytes
+    await set_quota(server, requests_per_minute=1)
+    for _ in range(3):
+        refused = await server.call("POST", path, key, content=b" " * (longest + 1))
+        assert refused.status_code == 413
+    assert (await server.call("POST", "/v1/embeddings", key, json=EMBED)).is_success
+
+
+@pytest.mark.parametrize("path", CHARGED)
+@pytest.mark.parametrize("content", [b"no JSON", b'{"inputs": 5}', b"[" + b"1," * 10**5 + b"1]"])
+async def test_what_is_refused_for_its_body_costs_its_request(
+    server: Server, monkeypatch: pytest.MonkeyPatch, path: str, content: bytes
 ) -> None:
+    """And the next one, for which nothing is left, is refused before it is read."""
     key = server.keys["acme"]
     await set_quota(server, requests_per_minute=1)
-    for model in (server.backbone.name, "acme.intents"):
-        monkeypatch.setattr("service.bounds._MOST_FLOATS", 0)
-        asked = {"input": ["one"], "model": model}
-        await server.problem(413, "POST", "/v1/embeddings", key, json=asked)
-    monkeypatch.undo()
-    assert (await server.call("POST", "/v1/embeddings", key, json=asked)).is_success
+    assert (await server.call("POST", path, key, content=content)).status_code in (400, 413, 422)
+
+    async def read(*_: object) -> bytes:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("service.http.call.HttpCall.body", read)
+    assert (await server.call("POST", path, key, content=content)).status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        (PREDICT, INPUTS),
+        (f"{ACME}/predict", {**INPUTS, "adapters": ["intents"]}),
+        ("/predict", {**INPUTS, "tenant": "acme", "adapter": "intents"}),
+        ("/v1/embeddings", {"input": "one", "model": "acme.intents"}),
+        (
+            INFER,
+            {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["one two"]}]},
+        ),
+    ],
+)
+@pytest.mark.parametrize("holder", ["acme", "admin"])
+async def test_a_request_is_charged_once_whoever_sends_it(
+    server: Server, path: str, content: dict[str, object], holder: str
+) -> None:
+    key = server.keys["acme"] if holder == "acme" else ADMIN
+    await set_quota(server, requests_per_minute=2)
+    for status in (200, 200, 429):
+        assert (await server.call("POST", path, key, json=content)).status_code == status

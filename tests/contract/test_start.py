@@ -1,10 +1,15 @@
+import errno
+import io
+import os
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from adapters.errors import RegistryUnavailable
+from adapters.errors import InvalidInput, RegistryUnavailable
+from adapters.registry import Registry
 from backbone import BackboneError, BackboneNotFound
 from service.http import HttpApp
 from service.runtime import Runtime
@@ -18,7 +23,7 @@ def content_of(folder: Path) -> list[Path]:
 
 async def test_a_server_without_a_backbone_names_the_command(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, admin_key=SecretStr(ADMIN))
-    with pytest.raises(BackboneError, match=r"no backbone under .*: headstock backbone add \S+ "):
+    with pytest.raises(BackboneError, match=r"no backbone under .*: headstock backbone add minilm"):
         await Runtime.start(settings)
     assert content_of(tmp_path) == []
 
@@ -67,12 +72,40 @@ async def test_the_admin_key_is_made_and_printed_once(
         transport=httpx.ASGITransport(app), base_url="http://headstock"
     ) as http:
         headers = {"Authorization": f"Bearer {key}"}
-        assert (await http.get("/v1/tenants", headers=headers)).json() == {"tenants": []}
+        assert (await http.get("/v1/tenants", headers=headers)).json() == {
+            "tenants": [],
+            "next": None,
+        }
     await runtime.stop()
     await (await Runtime.start(settings)).stop()
     err = capsys.readouterr().err
     assert "was shown at the first start" in err
     assert "hs_" not in err
+
+
+class _FullDisk(io.StringIO):
+    def write(self, text: str) -> int:  # noqa: ARG002
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("output", [_FullDisk(), None], ids=["full", "closed"])
+async def test_an_admin_key_that_cannot_be_shown_is_not_made(
+    output: io.StringIO | None,
+    tmp_path: Path,
+    backbones: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "backbones").symlink_to(backbones)
+    settings = Settings(home=tmp_path, admin_key=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", output)
+        with pytest.raises(InvalidInput, match=r"admin key cannot be shown.*HEADSTOCK_ADMIN_KEY"):
+            await Runtime.start(settings)
+    with Registry.open(settings.registry_url) as registry:
+        assert registry.ensure_admin_key() is not None
+    with monkeypatch.context() as patch:  # one that is there needs no showing
+        patch.setattr(sys, "stderr", output)
+        await (await Runtime.start(settings)).stop()
 
 
 async def test_a_restart_keeps_tenants_keys_versions_and_releases(

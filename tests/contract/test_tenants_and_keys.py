@@ -14,7 +14,7 @@ async def test_a_tenant_is_created_and_listed(server: Server) -> None:
     assert response.json()["name"] == "third-1"
     listed = (await server.ok("GET", "/v1/tenants"))["tenants"]
     assert [each["name"] for each in listed] == ["acme", "other", "third-1"]
-    assert await server.ok("GET", "/v1/tenants/third-1/adapters") == {"adapters": []}
+    assert await server.ok("GET", "/v1/tenants/third-1/adapters") == {"adapters": [], "next": None}
 
 
 async def test_a_tenants_name_is_taken_once(server: Server) -> None:
@@ -102,10 +102,10 @@ async def test_changes_are_listed_for_those_whose_they_are(server: Server) -> No
     assert {each["tenant"] for each in everything} == {"acme", "other"}
     assert key.split("_")[2] not in str(everything)
     first = (await server.ok("GET", "/v1/audit?limit=2"))["changes"]
-    rest = await server.ok("GET", f"/v1/audit?before={first[-1]['seq']}")
+    rest = await server.ok("GET", f"/v1/audit?after={first[-1]['seq']}")
     assert [*first, *rest["changes"]] == everything
     await server.problem(404, "GET", "/v1/tenants/nobody/audit")
-    for query in ("limit=0", "limit=1001", "limit=x", "before=0", f"before={2**63}", "limit="):
+    for query in ("limit=0", "limit=1001", "limit=x", "after=0", f"after={2**63}", "limit="):
         await server.problem(422, "GET", f"/v1/audit?{query}")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from adapters.registry import Version
-from tests.contract.support import ACME, INTENTS, Server, chunks
+from tests.contract.support import ACME, ADMIN, INTENTS, Server, chunks
 
 
 async def test_an_upload_is_a_version_and_the_same_bytes_are_the_same_version(
@@ -77,7 +77,9 @@ async def test_a_version_is_shown_with_its_manifest_and_given_back_to_the_byte(
     response = await server.call("GET", f"{INTENTS}/versions/1/file", server.keys["acme"])
     assert response.content == content
     assert response.headers["etag"] == f'"{shown["digest"]}"'
-    assert (await server.ok("GET", f"{INTENTS}/versions"))["versions"] == [shown]
+    assert (await server.ok("GET", f"{INTENTS}/versions"))["versions"] == [
+        {name: value for name, value in shown.items() if name != "manifest"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,25 @@ async def test_if_match_moves_the_release_only_from_the_revision_that_was_seen(
     await server.problem(412, "POST", f"{path}/rollback", headers=weak)
 
 
+async def test_if_match_takes_any_revision_of_a_list(server: Server) -> None:
+    await server.publish(server.file(1), activate=False)
+    path, revision = f"{INTENTS}/release", 1
+    for lines in (['"7", "1"'], ['"9"', 'W/"1", "2"'], [',, "3" ,"other,3"', '"0"']):
+        headers = [("If-Match", line) for line in lines]
+        headers.append(("Authorization", f"Bearer {ADMIN}"))
+        change = {"stable": revision % 2 + 1}
+        moved = await server.http.put(path, json=change, headers=headers)
+        revision += 1
+        assert moved.json() == {**change, "revision": revision}
+    problem = await server.problem(
+        412, "PUT", path, json={"stable": 1}, headers={"If-Match": '"1", "3"'}
+    )
+    assert "revision 4, not 1 or 3" in problem["detail"]
+    await server.problem(412, "POST", f"{path}/rollback", headers={"If-Match": '"1", W/"4"'})
+    back = await server.ok("POST", f"{path}/rollback", headers={"If-Match": '"3","4"'})
+    assert back["revision"] == 5
+
+
 async def test_if_match_of_a_release_that_is_not_there_yet_is_zero(server: Server) -> None:
     path = f"{ACME}/adapters/fresh"
     await server.publish(server.file(1), path=path, activate=False)
@@ -161,7 +182,9 @@ async def test_if_match_of_a_release_that_is_not_there_yet_is_zero(server: Serve
     await server.problem(412, "PUT", f"{path}/release", json=change, headers=none_yet)
 
 
-@pytest.mark.parametrize("header", ["1", "", '"one"', '"1", "2"', '"-1"', '"' + "9" * 40 + '"'])
+@pytest.mark.parametrize(
+    "header", ["1", "", '"one"', '"1" "2"', '*, "1"', '"01"', '"-1"', '"' + "9" * 40 + '"']
+)
 async def test_an_if_match_that_is_no_etag_of_ours_is_refused(server: Server, header: str) -> None:
     headers = {"If-Match": header}
     problem = await server.problem(

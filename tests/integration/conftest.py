@@ -52,7 +52,8 @@ def _exported_once(shared: Path) -> Iterator[None]:
 def _digest(encoder: export.Encoder, inner: Sequence[str]) -> str:
     """All that a graph is made of."""
     config: Any = encoder.model.encoder.config
-    digest = hashlib.sha256(repr((config.to_json_string(), *inner)).encode())
+    parts = (config.to_json_string(), encoder.max_length, *inner)
+    digest = hashlib.sha256(repr(parts).encode())
     for name, weights in sorted(encoder.model.state_dict().items()):
         digest.update(name.encode() + weights.numpy().tobytes())
     return digest.hexdigest()

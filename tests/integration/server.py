@@ -28,8 +28,9 @@ ROOT: Final = Path(service.__file__).parents[1]
 SERVE: Final = (sys.executable, "-m", "headstock", "serve")
 # The other way to serve.
 PLAIN: Final = (sys.executable, "-m", "bentoml", "serve", "service:Headstock")
-START_S: Final = 30.0
+START_S: Final = 60.0
 STOP_S: Final = 15.0
+LOG_S: Final = 0.05
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
@@ -169,7 +170,8 @@ class Server:
         return int(self.worker.memory_info().rss)
 
     def log(self) -> str:
-        """All that the server has printed."""
+        """All that the server has printed: a thread of its writes a moment after the answer."""
+        time.sleep(LOG_S)
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def events(self, since: int = 0) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
+from headstock.client import RequestFailed
 from tests.integration.server import (
     Server,
     Tenant,
@@ -53,6 +54,11 @@ def test_tritonclient(served: tuple[Server, Tenant], is_binary: bool) -> None:
         assert client.get_server_metadata(headers)["name"] == "headstock"
         assert client.get_model_metadata(MODEL, headers=headers)["versions"] == ["1"]
         assert client.get_model_repository_index(headers)[0]["name"] == MODEL
+        assert client.get_model_config(MODEL, headers=headers)["input"][0]["dims"] == []
+        stats = client.get_inference_statistics(MODEL, "1", headers=headers)["model_stats"]
+        assert stats[0]["inference_count"] >= len(TEXTS)
+        with pytest.raises(InferenceServerException, match="no shared memory"):
+            client.get_system_shared_memory_status(headers=headers)
         given = triton.InferInput("text", [len(TEXTS)], "BYTES")
         given.set_data_from_numpy(np.array(TEXTS, dtype=object), binary_data=is_binary)
         wanted = [
@@ -89,6 +95,12 @@ with triton.InferenceServerClient(address) as client:
     assert client.get_server_metadata(headers).name == "headstock"
     assert list(client.get_model_metadata(model, headers=headers).versions) == ["1"]
     assert client.get_model_repository_index(headers).models[0].name == model
+    assert client.get_model_config(model, headers=headers).config.max_batch_size > 0
+    assert client.get_inference_statistics(headers=headers).model_stats[0].name == model
+    try:
+        client.get_trace_settings(headers=headers)
+    except InferenceServerException as error:
+        assert "OpenTelemetry" in error.message()
     given = triton.InferInput("text", [len(texts)], "BYTES")
     given.set_data_from_numpy(np.array(texts, dtype=object))
     wanted = [triton.InferRequestedOutput(name) for name in ("label", "score", "scores")]
@@ -229,6 +241,10 @@ def test_openai(served: tuple[Server, Tenant]) -> None:
         plain = client.embeddings.create(model=MODEL, input=TEXTS, encoding_format="float")
         assert [each.embedding for each in found.data] == [each.embedding for each in plain.data]
         assert found.usage.total_tokens == plain.usage.total_tokens > len(TEXTS)
+        assert [each.id for each in client.models.list()] == ["tiny", MODEL]
+        assert client.models.retrieve(MODEL).owned_by == "acme"
+        with pytest.raises(openai.NotFoundError, match="no tenant 'other'"):
+            client.models.retrieve("other.intents")
         with pytest.raises(openai.NotFoundError, match="there is no model"):
             client.embeddings.create(model="text-embedding-3-small", input="hello")
     with (
@@ -236,6 +252,15 @@ def test_openai(served: tuple[Server, Tenant]) -> None:
         pytest.raises(openai.AuthenticationError),
     ):
         client.embeddings.create(model="tiny", input="hello")
+
+
+def test_the_projects_own_client_embeds(served: tuple[Server, Tenant]) -> None:
+    server, tenant = served
+    with server.client(tenant.key) as client:
+        plain = client.embed("tiny", TEXTS)
+        assert client.embed("tiny", TEXTS, dimensions=8, input_type="query") == plain
+        with pytest.raises(RequestFailed, match="has 8 dimensions, not 4"):
+            client.embed("tiny", TEXTS, dimensions=4)
 
 
 def test_curl(served: tuple[Server, Tenant]) -> None:

@@ -58,6 +58,13 @@ def expected(backbone: Backbone, adapter: Adapter, text: str) -> dict[str, Any]:
     return to_prediction(answer, text, spans.characters if spans else ()).model_dump(mode="json")
 
 
+def test_the_start_logs_what_it_measured(server: Server) -> None:
+    (chosen,) = (event for event in server.events() if event["event"] == "backbone")
+    assert (chosen["backbone"], chosen["precision"]) == ("tiny", "fp32")
+    assert chosen["int8_kernels"] in ("fast", "exact")
+    assert min(chosen[name] for name in ("runs", "threads", "tokens_per_s")) >= 1
+
+
 def test_every_kind_answers_as_alone_with_all_asked_at_once(
     server: Server, backbone: Backbone, adapters: dict[str, Adapter]
 ) -> None:

@@ -1,6 +1,7 @@
 """The life of an adapter on a real server, and what a server shows to those who look after it."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,18 @@ from pathlib import Path
 import pytest
 
 from headstock.client import RequestFailed
-from tests.integration.server import PLAIN, SERVE, Server, make_home, predict, running, upload
+from tests.integration.server import (
+    ADMIN_KEY,
+    PLAIN,
+    SERVE,
+    Server,
+    make_home,
+    predict,
+    running,
+    upload,
+)
 from tests.support import make_adapter_file
+from tests.unit.headstock.support import run
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +84,46 @@ def test_the_api_page_finds_everything_that_it_loads(served: tuple[Server, str])
     with server.http(None) as http:
         page = http.get("/docs").text
         parts = re.findall(r'(?:src|href)="([^"]+)"', page)
-        assert len(parts) == 3
+        assert len(parts) == 4
         for part in [*parts, "openapi.json"]:
             assert http.get(f"/{part}").status_code == 200, part
         assert http.get("/openapi.json").json()["openapi"] == "3.1.0"
+
+
+def test_commands_list_and_delete(
+    served: tuple[Server, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, digest = served
+    server.add_tenant("leaving")
+    with server.http() as http:
+        for name in ("one", "two"):
+            for seed in (1, 2):
+                upload(http, "leaving", name, make_adapter_file(seed=seed, backbone=digest))
+    monkeypatch.setenv("HEADSTOCK_KEY", ADMIN_KEY)
+    monkeypatch.setenv("HEADSTOCK_SERVER", f"http://127.0.0.1:{server.port}")
+
+    def command(*words: str) -> tuple[int, str, str]:
+        return run(monkeypatch, capsys, *words)
+
+    code, out, err = command("adapter", "list", "leaving", "--limit", "1")
+    assert (code, "one" in out, "two" in out) == (0, True, False)
+    assert "--after one" in err
+    code, out, _ = command("adapter", "list", "leaving", "--after", "one", "--json")
+    assert [each["name"] for each in json.loads(out)["adapters"]] == ["two"]
+    code, out, _ = command("adapter", "list", "leaving/one", "--after", "1", "--json")
+    assert [each["version"] for each in json.loads(out)["versions"]] == [2]
+    code, _, err = command("adapter", "list", "leaving/one", "--after", "x")
+    assert (code, "must be the number of a version" in err) == (1, True)
+    code, _, err = command("adapter", "delete", "leaving/one", "--version", "2")
+    assert (code, "is released" in err) == (1, True)
+    code, out, _ = command("adapter", "delete", "leaving/one", "--version", "1", "--json")
+    assert (code, json.loads(out)["deleted"]) == (0, True)
+    assert command("adapter", "delete", "leaving/one")[0] == 0
+    assert command("tenant", "delete", "leaving")[0] == 0
+    code, _, err = command("adapter", "list", "leaving")
+    assert (code, "no tenant leaving" in err) == (1, True)
+    code, out, _ = command("audit", "--limit", "1", "--json")
+    assert json.loads(out)["changes"][0]["action"] == "tenant.delete"
 
 
 def test_the_plain_command_of_bentoml_serves_the_same_routes(

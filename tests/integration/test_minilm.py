@@ -1,6 +1,5 @@
 """The default model for real: LoRA beside torch with merged weights, and what holds the bits."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from backbone import Backbone, BackboneError, load_backbone, lora
-from backbone.lora import Factors
-from backbone.stability import SAMPLE_TEXTS, check_lora_stability, random_factors
+from backbone.samples import SAMPLE_TEXTS
+from backbone.stability import check_lora_stability, random_factors
 from training.backbones import add, sources
-from training.backbones.export import Encoder, load_encoder, reference_features
+from training.backbones.export import load_encoder, merged_lora, reference_features
 from training.backbones.packing import Build
 
 PAIR = ("query", "value")
@@ -20,7 +19,7 @@ CASES = ((4, PAIR), (8, PAIR), (8, ("",)), (16, ("",)), (64, PAIR), (64, ("",)))
 
 @pytest.fixture(scope="module")
 def model_folder() -> Path:
-    return sources.resolve(sources.DEFAULT_ID, None).path
+    return sources.resolve("minilm", None).path
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])
@@ -29,7 +28,7 @@ def backbone(
 ) -> Backbone:
     if request.param == "fp32" and demo_backbones.exists():
         return load_backbone(demo_backbones / "minilm")
-    found = sources.resolve(sources.DEFAULT_ID, None)
+    found = sources.resolve("minilm", None)
     root = tmp_path_factory.mktemp("backbones")
     build = Build(request.param)
     added = add.add_from_folder(
@@ -43,8 +42,8 @@ def backbone(
 
 
 def test_what_is_there_is_not_made_again(backbone: Backbone) -> None:
-    root, steps = backbone._folder.parent, list[str]()
-    found = sources.resolve(sources.DEFAULT_ID, None)
+    root, steps = backbone.folder.parent, list[str]()
+    found = sources.resolve("minilm", None)
     build = Build(backbone.manifest.precision)
 
     def again(build: Build, replace: bool = False) -> str:
@@ -58,16 +57,17 @@ def test_what_is_there_is_not_made_again(backbone: Backbone) -> None:
     assert "exporting to ONNX" in steps
 
 
-def merged(folder: Path, weights: Mapping[str, Factors]) -> Encoder:
-    """The model in torch, with the LoRA added to its weights."""
-    import torch
-
-    encoder = load_encoder(folder)
-    for site, (a, b) in weights.items():
-        weight = encoder.model.get_parameter(f"encoder.{site}.weight")
-        with torch.no_grad():
-            weight.add_(torch.from_numpy(b.T @ a))
-    return encoder
+def test_token_ids_of_others_are_of_no_text(backbone: Backbone) -> None:
+    for text in ("Where is my order?", "It isn't 3,000 days late!", "Wo ist Größe M?", ""):
+        ids = backbone.preprocess(text).ids.tolist()
+        found = backbone.text_of(ids)
+        assert found is not None
+        assert backbone.preprocess(found).ids.tolist() == ids
+    assert backbone.text_of([101, 7592, 2088, 102]) == "hello world"
+    assert backbone.text_of([101, 7592, 100, 102]) is None  # of an unknown token
+    # By tiktoken's cl100k_base: "hello", "hello world" and "Where is my order?".
+    for ids in ([15339], [15339, 1917], [9241, 374, 856, 2015, 30]):
+        assert backbone.text_of(ids) is None
 
 
 def test_sites_are_named_as_torch_names_its_modules(backbone: Backbone) -> None:
@@ -85,14 +85,15 @@ def test_lora_is_what_torch_computes_with_merged_weights(
     sites = backbone.manifest.sites
     pool = backbone.lora_pool(sum(rank for rank, _ in CASES))
     rows, loras, expected, first = [], [], [], 1
+    encoder = load_encoder(model_folder)
     for number, (rank, endings) in enumerate(CASES):
         chosen = {name: site for name, site in sites.items() if name.endswith(endings)}
         weights = random_factors(chosen, rank, seed=number)
         loras.append(pool.place(range(first, first + rank), weights))
         first += rank
         rows.append(backbone.preprocess(SAMPLE_TEXTS[1 + number]))
-        encoder = merged(model_folder, weights)
-        expected.append(reference_features(encoder, rows[-1].ids.tolist())["pooled"])
+        with merged_lora(encoder, weights):
+            expected.append(reference_features(encoder, rows[-1].ids.tolist())["pooled"])
     pooled = backbone.run(rows, {"pooled"}, loras)["pooled"]
     plain = backbone.run(rows, {"pooled"})["pooled"]
     for ours, theirs, without in zip(pooled, expected, plain, strict=True):
@@ -117,7 +118,7 @@ def test_ranks_in_wider_groups_would_change_bits_and_be_refused(
 
 
 def test_two_threads_a_run_give_the_same_bits(backbone: Backbone, tmp_path: Path) -> None:
-    folder = backbone._folder
+    folder = backbone.folder
     twice = load_backbone(folder, threads=2)
     rows = [backbone.preprocess(text) for text in SAMPLE_TEXTS]
     results = []

@@ -13,27 +13,14 @@ import pytest
 
 from backbone import Backbone, BackboneError
 from tests.encoders import save_model
-from training.backbones import sources
+from training.backbones import hub, sources
 from training.backbones.add import add_from_folder
-from training.backbones.export import load_encoder, reference_features
+from training.backbones.catalog import minilm
 
 
 def add(folder: Path, root: Path) -> Backbone:
     found = sources.resolve(str(folder), None)
     return add_from_folder(found.path, found.source, root, "small", lambda _: None).backbone
-
-
-@pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet"])
-def test_an_encoder_is_exported_as_torch_computes_it(kind: str, tmp_path: Path) -> None:
-    folder = save_model(tmp_path / kind, kind)
-    backbone = add(folder, tmp_path / "backbones")
-    assert backbone.manifest.width("pooled") == 16
-    assert backbone.manifest.preprocessing.max_length == 40
-    row = backbone.preprocess("where is my order")
-    ours = backbone.run([row], {"pooled", "tokens"})
-    theirs = reference_features(load_encoder(folder), row.ids.tolist())
-    for feature, expected in theirs.items():
-        assert ours[feature][0] == pytest.approx(expected, abs=1e-4)
 
 
 def test_pooling_and_length_of_sentence_transformers_are_kept(tmp_path: Path) -> None:
@@ -52,27 +39,25 @@ def test_pooling_and_length_of_sentence_transformers_are_kept(tmp_path: Path) ->
     assert np.array_equal(features["pooled"][0], features["tokens"][0, 0])
 
 
-def test_unknown_pooling_is_refused_by_name(tmp_path: Path) -> None:
-    folder = save_model(tmp_path / "bert", "bert")
-    (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
-    with pytest.raises(BackboneError, match="pooling_mode_max_tokens"):
-        add(folder, tmp_path / "backbones")
-
-
-def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
-    with pytest.raises(BackboneError, match=r"no model\.safetensors.*a pickle can run code"):
-        sources.resolve(str(tmp_path), None)
-
-
 def test_weights_that_are_not_the_pinned_ones_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = save_model(tmp_path / "bert", "bert")
-    monkeypatch.setattr(sources, "_packaged", lambda _: folder)
-    with pytest.raises(BackboneError, match="not the pinned"):
-        sources.resolve(sources.DEFAULT_ID, None)
+    monkeypatch.setattr(minilm, "installed_folder", lambda: folder)
+    for name in ("minilm", "sentence-transformers/all-MiniLM-L6-v2"):
+        with pytest.raises(BackboneError, match="not the pinned"):
+            sources.resolve(name, None)
+
+
+def test_without_package_and_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("away")
+
+    monkeypatch.setattr(minilm, "installed_folder", lambda: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", away)
+    monkeypatch.setattr(hub, "_kept", lambda *_: None)
+    with pytest.raises(BackboneError, match=r"away; .* pip install 'headstock\[demo\]'"):
+        sources.resolve("minilm", None)
 
 
 def test_without_a_hub_a_named_revision_comes_from_its_cache(

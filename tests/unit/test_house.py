@@ -1,6 +1,8 @@
 """The rooms of the house and the arrows between them, read from the source."""
 
 import ast
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from backbone.telemetry import OPT_OUTS
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("backbone", "adapters", "training", "service", "headstock")
@@ -24,15 +28,17 @@ PLACES = {
     "torch": ("training/",),
     "transformers": ("training/",),
     "torchaudio": ("training/",),
+    "sentence_transformers": ("training/",),
     "onnxscript": ("training/",),
     "ray": ("training/fleet/cluster.py",),
+    "huggingface_hub": ("training/backbones/",),
     "scipy": ("training/",),
     "sklearn": ("training/",),
     "polars": ("training/",),
     "optuna": ("training/experiments/",),
     "bentoml": ("service/app.py",),
     "onnx": ("training/", "backbone/surgery/"),
-    "onnxruntime": ("backbone/",),
+    "onnxruntime": ("backbone/kernels.py", "backbone/runtime.py", "backbone/lora.py"),
     "tokenizers": ("backbone/",),
     "sqlalchemy": ("adapters/registry/",),
     "starlette": ("service/http/", "service/app.py"),
@@ -80,13 +86,58 @@ def test_heavy_packages_stay_in_their_place(package: str) -> None:
                 assert package not in imports(file), f"{name} must not import {package}"
 
 
+@pytest.mark.parametrize("package", [*ROOMS, "benchmarks", "tests"])
+def test_no_package_is_imported_with_telemetry_on(package: str) -> None:
+    """Whatever else a file imports comes after its package: no library finds the variables unset.
+
+    `adapters` alone imports nothing of ours, nor any library that would report.
+    """
+    bare = {name: value for name, value in os.environ.items() if name not in OPT_OUTS}
+    code = f"import os, {package}; print([os.environ.get(name) for name in {list(OPT_OUTS)}])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=bare, capture_output=True, text=True, check=True
+    )
+    expected = [None if package == "adapters" else value for value in OPT_OUTS.values()]
+    assert done.stdout.strip() == str(expected)
+
+
+def test_what_reports_to_its_maker_is_imported_in_packages_that_turn_it_off() -> None:
+    reporting = {"onnxruntime", "bentoml", "ray", "mlflow", "huggingface_hub", "transformers"}
+    covered = {"backbone", "training", "service", "headstock", "benchmarks", "tests"}
+    files = [file for file in ROOT.glob("*/**/*.py") if not file.is_relative_to(ROOT / ".venv")]
+    found = {file.relative_to(ROOT).parts[0] for file in files if imports(file) & reporting}
+    assert found <= covered
+    assert {"backbone", "training", "service", "benchmarks"} <= found
+
+
+def test_this_very_process_has_telemetry_off() -> None:
+    assert {name: os.environ.get(name) for name in OPT_OUTS} == OPT_OUTS
+
+
+def test_one_function_counts_cores() -> None:
+    """Others would forget the quota of a container, or the limit of a fleet's process."""
+    counting = re.compile(r"sched_getaffinity|cpu_count|hardware_concurrency")
+    files = [file for room in (*ROOMS, "benchmarks") for file in python_files(room)]
+    found = {str(file.relative_to(ROOT)) for file in files if counting.search(file.read_text())}
+    assert found == {"backbone/cores.py"}
+
+
 def test_every_file_of_the_rooms_is_looked_at() -> None:
     assert all(len(python_files(room)) > 3 for room in ROOMS)
 
 
 def test_what_serves_runs_without_the_training_installation() -> None:
     """Import all that a server and its command need while torch and its kin cannot be imported."""
-    absent = ["torch", "transformers", "onnx", "onnxscript", "sklearn", "scipy", "polars"]
+    absent = [
+        "torch",
+        "transformers",
+        "sentence_transformers",
+        "onnx",
+        "onnxscript",
+        "sklearn",
+        "scipy",
+        "polars",
+    ]
     absent += ["optuna", "pytest"]
     code = (
         "import sys\n"

@@ -5,7 +5,13 @@ from collections.abc import Iterable, Sequence
 from backbone.errors import BackboneError
 
 # How families of encoders call the pair to which LoRA is usually added.
-_QUERY_AND_VALUE = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"))
+_QUERY_AND_VALUE = (
+    ("query", "value"),
+    ("query_proj", "value_proj"),
+    ("q_proj", "v_proj"),
+    ("q_lin", "v_lin"),
+    ("q", "v"),
+)
 
 
 def choose_graphs(

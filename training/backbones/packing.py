@@ -37,22 +37,28 @@ from training.backbones.quantisation import Int8Report, measure_int8
 class Build(NamedTuple):
     """What to make of a source. `lora`: targets of each LoRA graph; None: the usual two.
 
-    `layers`: with all layers as a feature.
+    `layers`: with all layers as a feature. `prompt`: what is put before every text;
+    `max_length`: most tokens of a text (an ONNX file's is among its options); `matryoshka`: lengths
+    to which vectors may be cut. None of one of these: what the source says.
     """
 
     precision: Precision = "fp32"
     lora: Sequence[str] | None = None
     layers: bool = False
+    prompt: str | None = None
+    max_length: int | None = None
+    matryoshka: tuple[int, ...] | None = None
 
 
 DEFAULT = Build()
 
 
 class Added(NamedTuple):
-    """A backbone that was added, and what was measured of it where it is int8."""
+    """A backbone that was added, what was measured of it in int8, and notes for its user."""
 
     backbone: Backbone
     int8: Int8Report | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +70,17 @@ class Draft:
     tokenizer: Path
     settings: TextPreprocessing
     source: Source
+    matryoshka: tuple[int, ...] = ()
 
 
-def find_made(root: Path, name: str, source: Source, build: Build) -> Backbone | None:
+def find_made(
+    root: Path,
+    name: str,
+    source: Source,
+    build: Build,
+    prompt: str,
+    matryoshka: tuple[int, ...],
+) -> Backbone | None:
     """The backbone `root`/`name` where it is whole, and what `build` makes of this very source.
 
     Only a revision on the hub names all that a backbone is made of; of a folder its weights alone
@@ -75,14 +89,23 @@ def find_made(root: Path, name: str, source: Source, build: Build) -> Backbone |
     there = peek_manifest(root / name)
     if there is None or source.revision is None:
         return None
-    made = (there.source, there.precision, "layers" in there.features)
+    made = (there.source, there.precision, "layers" in there.features, there.preprocessing.prompt)
     graphs = tuple(graph.sites for graph in there.lora)
-    if made != (source, build.precision, build.layers):
+    if made != (source, build.precision, build.layers, prompt):
+        return None
+    if there.matryoshka != shorter(matryoshka, there.width("pooled")):
+        return None
+    if build.max_length not in (None, there.preprocessing.max_length):
         return None
     with contextlib.suppress(BackboneError):
         if graphs == choose_graphs(tuple(there.sites), build.lora):
             return load_backbone(root / name)
     return None
+
+
+def shorter(dimensions: Sequence[int], width: int) -> tuple[int, ...]:
+    """Those of the dimensions that cut a vector of the width short, smallest first."""
+    return tuple(sorted({each for each in dimensions if each < width}))
 
 
 def pack(
@@ -158,6 +181,7 @@ def _write(
             features=features,
             sites=sites,
             lora=tuple(lora),
+            matryoshka=draft.matryoshka,
             files=files,
         )
 

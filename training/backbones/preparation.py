@@ -12,10 +12,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from backbone.kernels import open_session
 from backbone.manifest import MODEL_FILE, TOKENIZER_FILE
 from backbone.package import read_manifest
-from backbone.runtime import open_session
-from backbone.stability import SAMPLE_TEXTS
+from backbone.samples import SAMPLE_TEXTS
 from backbone.surgery.int8 import MIDDLE, approximate_gelu, quantise, quantise_columns
 from backbone.surgery.sites import constant_matrices
 from backbone.surgery.smoothing import Scales, products_by_activation, smooth, smoothed

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from training.data.tables import as_text, read_table
+from training.data.reading import read_table
+from training.data.tables import as_text
 from training.errors import InvalidData
 
 if TYPE_CHECKING:

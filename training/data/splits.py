@@ -2,13 +2,14 @@
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.names import fold_case, fold_name
 from training.data.rows import Rows
 from training.errors import InvalidData, named_counts
 from training.tasks.base import Task
@@ -47,8 +48,7 @@ def normalise(text: str) -> str:
     Unicode NFKC, case folded, white space collapsed, punctuation stripped from both ends. A text of
     nothing but punctuation keeps it.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    collapsed = " ".join(folded.split())
+    collapsed = " ".join(fold_case(text).split())
     start, end = 0, len(collapsed)
     while start < end and _is_edge(collapsed[start]):
         start += 1
@@ -103,6 +103,7 @@ def _given_split(splits: Sequence[str], train_split: str, test_split: str) -> Sp
     if train_split == test_split:
         raise InvalidData(f"Training and test cannot both be the split {train_split!r}.")
     there = Counter(splits)
+    refuse_similar_splits(there, (train_split, test_split))
     for name, flag in ((train_split, "--train-split"), (test_split, "--test-split")):
         if name not in there:
             raise InvalidData(
@@ -114,6 +115,29 @@ def _given_split(splits: Sequence[str], train_split: str, test_split: str) -> Sp
     return Split(
         np.flatnonzero(values == train_split), np.flatnonzero(values == test_split), given=True
     )
+
+
+def refuse_similar_splits(there: Mapping[str, int], names: Sequence[str]) -> None:
+    """Raises InvalidData for splits that are spelled nearly as the `names` that are used.
+
+    `there` has the rows of each: those of another spelling would be lost.
+    """
+    used = {fold_name(name): name for name in names if name in there}
+    similar = [split for split in there if split not in names and fold_name(split) in used]
+    if similar:
+        split = similar[0]
+        raise InvalidData(
+            f"{there[split]} rows are in the split {split!r} and {there[used[fold_name(split)]]} "
+            f"in {used[fold_name(split)]!r}. Spell the two alike, or rename one of them."
+        )
+
+
+def unused_splits(rows: Rows[Any], split: Split) -> dict[str, int]:
+    """The rows of each split that neither trains nor tests, where the data brought the splits."""
+    if rows.splits is None:
+        return {}
+    used = {*split.train.tolist(), *split.test.tolist()}
+    return dict(Counter(name for place, name in enumerate(rows.splits) if place not in used))
 
 
 def hold_out(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training.data.reading import read_table
 from training.data.splits import normalise
-from training.data.tables import read_table
 from training.errors import InvalidData
 
 MOST_TEXTS = 20_000

@@ -36,6 +36,11 @@ class LoraProduct(nn.Module):
         base: Tensor = self.base(x)
         return base + added
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen layer's own, of which some models ask the type (T5)."""
+        return self.base.get_parameter("weight")
+
     def factors(self) -> Factors:
         """A and B as an adapter file has them, the scale folded into B."""
         a, b = self.a.detach().cpu(), self.b.detach().cpu() * self.scale
@@ -52,7 +57,7 @@ class TunedEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder.model.encoder
         self.encoder.requires_grad_(False)
-        self.pooling = encoder.pooling
+        self.head = encoder.head.requires_grad_(False)
         self.pad_id = encoder.pad_id
         self._model_dropout = settings.model_dropout
         self.sites = choose_sites(tuple(manifest.sites), settings)
@@ -66,7 +71,8 @@ class TunedEncoder(nn.Module):
     def train(self, mode: bool = True) -> "TunedEncoder":
         """The frozen model's own dropout too, if the settings want it."""
         super().train(mode)
-        self.encoder.train(mode and self._model_dropout)
+        for part in (self.encoder, self.head):
+            part.train(mode and self._model_dropout)
         for module in self.products().values():
             module.dropout.train(mode)
         return self
@@ -93,9 +99,8 @@ class TunedEncoder(nn.Module):
     def pooled(self, rows: Sequence[TextRow]) -> Tensor:
         """Text vectors [n, d], pooled as the backbone does."""
         tokens, mask = self.forward(rows)
-        weights = mask[:, :, None].to(tokens.dtype)
-        pooled: Tensor = (tokens * weights).sum(dim=1) / weights.sum(dim=1)
-        return pooled if self.pooling == "mean" else tokens[:, 0]
+        pooled: Tensor = self.head(tokens, mask)
+        return pooled
 
     def factors(self) -> dict[str, Factors]:
         """The LoRA as it is now."""

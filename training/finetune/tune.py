@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from backbone import Backbone
-from backbone.files import file_sha256
 from training.backbones.export import load_encoder
-from training.backbones.sources import WEIGHTS, resolve
+from training.backbones.folder import ModelFolder, model_folder, weights_sha256
+from training.backbones.sources import resolve_again
 from training.curves import Curves
 from training.errors import TrainingError
 from training.finetune.checkpoint import Checkpoint
@@ -78,7 +78,9 @@ class Tuner:
         Curves and the checkpoint go to `run`. Raises TrainingError.
         """
         torch.manual_seed(self._seed)
-        model = TunedEncoder(load_encoder(self._folder), self._backbone.manifest, self._settings)
+        prompt = self._backbone.manifest.preprocessing.prompt
+        encoder = load_encoder(self._folder.path, prompt)
+        model = TunedEncoder(encoder, self._backbone.manifest, self._settings)
         objective = make_objective(
             self._task.KIND, rows.features, rows.y, n_labels, self._settings.smoothing
         )
@@ -127,7 +129,7 @@ class Tuner:
         return digest.hexdigest()
 
 
-def _torch_folder(backbone: Backbone, weights: Path | None) -> Path:
+def _torch_folder(backbone: Backbone, weights: Path | None) -> ModelFolder:
     """The folder of the torch model whose weights the backbone has."""
     source = backbone.manifest.source
     if source.kind == "onnx":
@@ -135,17 +137,19 @@ def _torch_folder(backbone: Backbone, weights: Path | None) -> Path:
             f"backbone {backbone.name} comes from an ONNX file: there is no torch model to train "
             "LoRA in; add it from a Hugging Face id or folder"
         )
-    if weights is None:
-        if source.kind == "folder":
-            raise TrainingError(
-                f"backbone {backbone.name} was added from a folder {source.id!r}; say where it is "
-                "with --weights-folder FOLDER"
-            )
-        weights = resolve(source.id, source.revision).path
-    file = weights / WEIGHTS
-    if not file.is_file() or file_sha256(file) != source.weights_sha256:
+    if weights is not None:
+        found, digest = ModelFolder(weights, source), weights_sha256(model_folder(weights))
+    elif source.kind == "folder":
         raise TrainingError(
-            f"{file} is not what backbone {backbone.name} was made of (sha256 "
+            f"backbone {backbone.name} was added from a folder {source.id!r}; say where it is "
+            "with --weights-folder FOLDER"
+        )
+    else:
+        found = resolve_again(source, backbone.folder.parent)
+        digest = found.source.weights_sha256
+    if digest != source.weights_sha256:
+        raise TrainingError(
+            f"{found.path} is not what backbone {backbone.name} was made of (sha256 "
             f"{source.weights_sha256}); name the folder of that model with --weights-folder"
         )
-    return weights
+    return found

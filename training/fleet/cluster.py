@@ -9,13 +9,15 @@ import os
 import socket
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from training.cores import use_cores
+from backbone.cores import cores, use_cores
 from training.errors import TrainingError
 from training.fleet.train import Run
 from training.fleet.work import Outcome, Work, perform
@@ -31,10 +33,8 @@ def on_ray(address: str) -> Run:
 
     Its outcomes raise TrainingError where there is no cluster.
     """
-    # Both are read when Ray is imported.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address == LOCAL:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on 127.0.0.1, and there alone
+    if address == LOCAL:  # on 127.0.0.1, and there alone: read when Ray is imported
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     return partial(_connect_and_run, ray, address)
@@ -44,22 +44,42 @@ def _connect_and_run(
     ray: Any, address: str, works: Iterator[Work]
 ) -> Generator[Outcome, None, None]:
     options: dict[str, Any] = {}
-    if address == LOCAL:
-        options = {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))}
-    try:
-        _check_reachable(address)
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise TrainingError(
-            f"there is no Ray cluster at {address}: {error}; start one with ray start, or give "
-            "--ray local"
-        ) from error
-    # Ray prints what became of processes to standard output, which is for the result alone.
-    with redirect_stdout(sys.stderr):
+    with ExitStack() as stack:
+        if address == LOCAL:
+            stack.enter_context(_home_of_its_own())
+            options = {"include_dashboard": False, "num_cpus": cores()}
         try:
-            yield from _run(ray, works)
+            _check_reachable(address)
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise TrainingError(
+                f"there is no Ray cluster at {address}: {error}; start one with ray start, or give "
+                "--ray local"
+            ) from error
+        # Ray prints what became of processes to standard output, which is for the result alone.
+        stack.enter_context(redirect_stdout(sys.stderr))
+        stack.callback(ray.shutdown)
+        yield from _run(ray, works)
+
+
+@contextmanager
+def _home_of_its_own() -> Iterator[None]:
+    """Give the processes of a local cluster a home folder that ends with it.
+
+    Ray keeps its key there, and looks there for where the cluster runs; where that is not said,
+    it asks the metadata services of three clouds, also with its usage reports turned off.
+    """
+    before = os.environ.get("HOME")
+    with TemporaryDirectory(prefix="headstock-ray-") as home:
+        Path(home, "ray_bootstrap_config.yaml").write_text("provider: {type: local}\n")
+        os.environ["HOME"] = home
+        try:
+            yield
         finally:
-            ray.shutdown()
+            if before is None:
+                del os.environ["HOME"]
+            else:
+                os.environ["HOME"] = before
 
 
 def _check_reachable(address: str) -> None:

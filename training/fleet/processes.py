@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from threading import Thread
 
-from training.cores import use_cores
+from backbone.cores import use_cores
 from training.fleet.forking import forking
 from training.fleet.work import Outcome, Work, perform
 

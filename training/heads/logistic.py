@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from training.cores import cores
+from backbone.cores import cores
 from training.heads.base import (
     Candidate,
     FittedHead,

@@ -1,6 +1,5 @@
 """A perceptron with one hidden layer, stopped early: the epochs are chosen out of fold."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from backbone.cores import cores
 from training.heads.base import (
     Candidate,
     FittedHead,
@@ -144,8 +144,3 @@ def checkpoints(rows: int) -> tuple[int, ...]:
 def batch_rows(rows: int) -> int:
     """Rows of a mini-batch: more where there are many, since steps cost more than rows."""
     return min(max(MIN_BATCH, rows // BATCHES), MAX_BATCH)
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0))

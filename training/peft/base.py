@@ -3,9 +3,8 @@
 import re
 from pathlib import Path
 
-from backbone import Manifest
-from backbone.files import file_sha256
-from training.backbones.sources import WEIGHTS
+from backbone import BackboneError, Manifest
+from training.backbones.folder import weights_sha256
 from training.errors import InvalidPeft
 from training.peft.config import PeftConfig
 
@@ -21,10 +20,9 @@ def check_base(config: PeftConfig, manifest: Manifest) -> tuple[str, ...]:
         InvalidPeft: the LoRA names another base model than the backbone was made of.
     """
     base, source = config.base_model_name_or_path or "", manifest.source
-    weights = Path(base) / WEIGHTS
-    if base and _is_file(weights):
-        if file_sha256(weights) != source.weights_sha256:
-            raise _other(f"{weights}, which is not the file", manifest)
+    if base and (weights := _weights_in(base)):
+        if weights != source.weights_sha256:
+            raise _other(f"the weights in {base}", manifest)
         return ()
     if source.kind == "huggingface" and _HUB_ID.fullmatch(base):
         if not _same_id(base, source.id):
@@ -37,11 +35,12 @@ def check_base(config: PeftConfig, manifest: Manifest) -> tuple[str, ...]:
     )
 
 
-def _is_file(path: Path) -> bool:
+def _weights_in(base: str) -> str | None:
+    """The sha256 of a folder's weights; None where it is no such folder."""
     try:
-        return path.is_file()
-    except OSError:  # a name that no file can have
-        return False
+        return weights_sha256(Path(base))
+    except (OSError, BackboneError):  # a name that no file can have
+        return None
 
 
 def _same_id(one: str, other: str) -> bool:

@@ -12,7 +12,7 @@ from adapters.adapter import build_adapter
 from adapters.errors import InvalidAdapter
 from adapters.manifest import Calibration, Manifest, TaskName
 from backbone import Backbone
-from backbone.stability import SAMPLE_TEXTS
+from backbone.samples import SAMPLE_TEXTS
 from training.errors import InvalidPeft
 from training.features import POOLED, TOKENS, FeatureCache, compute_features, encode_texts
 from training.peft.head import CarriedHead, read_head
@@ -109,6 +109,6 @@ def _check_pooling(
     if not np.array_equal(pooled, np.stack([each[0] for each in tokens])):
         raise InvalidPeft(
             f"the head of {peft.folder.path} takes the first token's vector, and backbone "
-            f"{backbone.name} pools otherwise: add the base model as a backbone whose folder says "
-            "pooling_mode_cls_token in 1_Pooling/config.json"
+            f"{backbone.name} pools otherwise: add the base model as a backbone whose folder "
+            'pools by the first token: pooling_mode "cls" in 1_Pooling/config.json'
         )

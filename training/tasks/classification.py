@@ -21,6 +21,7 @@ from training.tasks.labels import (
     refuse_few,
     refuse_unknown,
     refuse_unseen,
+    refuse_vectors,
 )
 
 
@@ -34,6 +35,7 @@ class Classification(OfClasses):
         """Labels lose surrounding white space; integers are their digits. Raises InvalidData."""
         texts = table.texts(text)
         table.require(label, "--label-column")
+        refuse_vectors(table, label)
         labels = table.parse(label, as_label)
         check_number_of_labels(table, label, len(set(labels)))
         return texts, labels

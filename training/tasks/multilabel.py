@@ -22,6 +22,7 @@ from training.tasks.labels import (
     refuse_few,
     refuse_unknown,
     refuse_unseen,
+    refuse_vectors,
 )
 from training.tasks.thresholds import best_thresholds
 
@@ -41,6 +42,7 @@ class Multilabel:
         """Cells are lists of labels, or text with `|` between them. Raises InvalidData."""
         texts = table.texts(text)
         table.require(label, "--label-column")
+        refuse_vectors(table, label)
         targets = table.parse(label, _labels, empty_as=_NO_LABEL)
         check_number_of_labels(table, label, len(_counts(targets)))
         return texts, targets

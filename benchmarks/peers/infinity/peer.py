@@ -10,6 +10,7 @@ import onnx
 from backbone.manifest import MODEL_FILE
 from benchmarks.peers.load import Request
 from benchmarks.peers.peer import Place, Start, Tenant
+from headstock.demo import BACKBONE
 from training.backbones import sources
 
 
@@ -45,7 +46,7 @@ class Infinity:
 
 def _write_model(place: Place) -> None:
     """The model in Hugging Face's format, around the very graph that Headstock serves."""
-    source = sources.resolve(sources.DEFAULT_ID, None).path
+    source = sources.resolve(BACKBONE, None).path
     shutil.copytree(source, place.scratch, dirs_exist_ok=True)
     model = onnx.load(place.backbone / MODEL_FILE)
     (tokens,) = (output for output in model.graph.output if output.name == "tokens")

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.peers.environment import programs
 from benchmarks.peers.peer import Unavailable
 from benchmarks.peers.process import QUIET
+from headstock.demo import BACKBONE
 from headstock.output import note
 from training.backbones import sources
 
@@ -70,7 +71,7 @@ def train_setfit(rows: Path, minutes: float) -> SetFit:
 
 
 def _run(python: Path, rows: Path, max_steps: int) -> SetFit:
-    model = sources.resolve(sources.DEFAULT_ID, None).path
+    model = sources.resolve(BACKBONE, None).path
     script = Path(__file__).with_name("train.py")
     with tempfile.TemporaryDirectory(prefix="setfit-") as name:
         folder = Path(name)  # its checkpoints come here too

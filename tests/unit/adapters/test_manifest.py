@@ -1,3 +1,4 @@
+import json
 from typing import Any, get_args
 
 import pytest
@@ -91,3 +92,47 @@ def test_the_rows_of_every_task_can_be_described(task: TaskName) -> None:
     labels = make_manifest(task=task).labels
     training = {**TRAINING, "rows_per_label": (1,) * len(labels)}
     assert changed(task, "linear", training=training).training is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"x": [[]] * 200_000}, "it has more than 100000 values and keys"),
+        ({"x": "a" * 10_001}, "a string of more than 10000 bytes"),
+        ({str(n): n for n in range(20_000)}, "keys are more than it can have"),
+        ({"lora": {str(n): n for n in range(20_000)}}, "lora: 20000 keys"),
+        ({"measured": {"baselines": {str(n): {} for n in range(100)}}}, "baselines: 100 keys"),
+        ({"measured": {"adapter": {str(n): {} for n in range(100)}}}, "the numbers value, low"),
+        (
+            {"measured": {"baselines": {"a": {str(n): {"value": 1} for n in range(100)}}}},
+            "the numbers value, low",
+        ),
+        ({"training": {"settings": {str(n): [] for n in range(100)}}}, "a text or a number"),
+    ],
+)
+def test_faults_that_would_be_listed_key_by_key_are_told_before(
+    change: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = json.dumps({**json.loads(make_manifest().to_json()), **change})
+    monkeypatch.setattr(Manifest, "model_validate_json", None)
+    with pytest.raises(ValueError, match=reason):
+        parse_manifest(text)
+
+
+def test_a_manifest_may_have_as_many_parts_as_its_labels_ask_for() -> None:
+    labels = tuple(f"label {number}" for number in range(10_000))
+    metric = {"value": 0.5, "low": 0.25, "high": 1}
+    measured = {"rows": 1, "adapter": {f"m{n}": metric for n in range(5_000)}, "baselines": {}}
+    training = {
+        "rows": 10_000,
+        "rows_per_label": [1] * 10_000,
+        "fingerprint": "ab" * 32,
+        "seed": 0,
+        "settings": {f"s{number}": 0.5 for number in range(500)},
+    }
+    thresholds = [0.5] * 10_000
+    plain = json.loads(make_manifest(labels, task="multilabel").to_json())
+    text = json.dumps(
+        {**plain, "thresholds": thresholds, "training": training, "measured": measured}
+    )
+    assert parse_manifest(text).measured is not None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from backbone import BackboneError
-from backbone.runtime import open_session
+from backbone.kernels import open_session
 from backbone.surgery.int8 import approximate_gelu, quantise
 from backbone.surgery.sites import constant_matrices
 from backbone.surgery.smoothing import products_by_activation, smooth

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from backbone.runtime import open_session
+from backbone.kernels import open_session
 from backbone.surgery.int8 import quantise
 
 node = helper.make_node

@@ -9,7 +9,8 @@ from onnx import helper
 
 from backbone import Backbone, BackboneError
 from backbone.stability import random_factors
-from backbone.surgery.features import add_layers, add_pooling, keep_outputs
+from backbone.surgery.features import keep_outputs
+from backbone.surgery.pooling import Pooling, add_layers, add_pooling
 from tests.tiny import (
     LAYERS,
     WIDTH,
@@ -80,8 +81,8 @@ def test_all_else_is_as_without_layers(backbone: Backbone, tmp_path: Path) -> No
 def test_of_a_first_token_each_layer_has_its_own(tmp_path: Path) -> None:
     draft = layered_draft(write_tiny_model(tmp_path))
     keep_outputs(draft.model, ("tokens",))
-    add_pooling(draft.model, WIDTH, "cls")
-    add_layers(draft.model, LAYERS[:-1], WIDTH, "cls")
+    add_pooling(draft.model, WIDTH, Pooling(("cls",)))
+    add_layers(draft.model, LAYERS[:-1], WIDTH, Pooling(("cls",)))
     backbone = packed(draft, tmp_path / "backbones")
     rows = [backbone.preprocess(text) for text in TEXTS]
     found = backbone.run(rows, ["layers", "pooled", "tokens"])

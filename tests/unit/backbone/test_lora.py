@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from backbone import MAX_RANK, Backbone, BackboneError, runtime
+from backbone.files import PrivateFiles
+from backbone.kernels import Kernels, open_session
 from backbone.stability import check_lora_stability, random_factors
 from tests.tiny import INNER, SITES, WIDTH, make_tiny_backbone, tiny_weights
 from training.backbones.packing import Build
@@ -133,14 +135,13 @@ def test_graphs_are_opened_when_first_needed_and_once(
     folder = tmp_path / "backbones" / "tiny"
     made = make_tiny_backbone(folder.parent)
     opened: list[str] = []
-    real = runtime.open_session
 
-    def open_session(file: Path, threads: int = 1) -> object:
+    def open_one(file: Path, threads: int, kernels: Kernels) -> object:
         opened.append(file.name)
-        return real(file, threads)
+        return open_session(file, threads, kernels)
 
-    monkeypatch.setattr(runtime, "open_session", open_session)
-    backbone = Backbone(folder, made.manifest)
+    monkeypatch.setattr(runtime, "open_session", open_one)
+    backbone = Backbone(PrivateFiles(folder, made.manifest.files), made.manifest)
     row = backbone.preprocess("abc")
     lora = backbone.lora_pool(1).place([1], factors(backbone, PAIR, 1))
     backbone.run([row], {"pooled"}, [None])

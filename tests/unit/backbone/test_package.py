@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from backbone import (
 from backbone.errors import BackboneExists
 from tests.tiny import WIDTH, make_tiny_backbone, tiny_weights, write_tiny_model
 from training.backbones.add import OnnxOptions, add_from_folder, add_from_onnx
+from training.backbones.packing import Build
 
 
 def silent(_: str) -> None:
@@ -48,6 +50,29 @@ def test_pooled_is_the_mean_of_the_tokens_that_are_no_padding(root: Path) -> Non
 def test_the_digest_is_of_the_content_not_of_the_name(root: Path) -> None:
     one, other = make_tiny_backbone(root, "one"), make_tiny_backbone(root, "other")
     assert one.digest == other.digest
+
+
+def test_facts_that_came_later_are_of_the_digest_and_change_no_older_one(root: Path) -> None:
+    plain = make_tiny_backbone(root).manifest
+    older = plain.model_dump(mode="json", exclude={"name", "matryoshka"})
+    for name in ("prompt", "prompts"):
+        del older["preprocessing"][name]
+    canonical = json.dumps(older, sort_keys=True, separators=(",", ":"))
+    assert plain.digest == hashlib.sha256(canonical.encode()).hexdigest()
+    assert type(plain).model_validate_json(json.dumps({**older, "name": "x"})) == plain.model_copy(
+        update={"name": "x"}
+    )
+    assert make_tiny_backbone(root, "other", Build(prompt="a ")).digest != plain.digest
+    named = plain.preprocessing.model_copy(update={"prompts": {"query": "q: "}})
+    for change in ({"preprocessing": named}, {"matryoshka": (2, 4)}):
+        assert plain.model_copy(update=change).digest != plain.digest
+
+
+def test_vectors_may_be_cut_to_lengths_that_are_named(root: Path) -> None:
+    build = Build(matryoshka=(4, 2, 4, WIDTH))
+    assert make_tiny_backbone(root, "cut", build).manifest.matryoshka == (2, 4)
+    with pytest.raises(BackboneError, match=r"--matryoshka 9 .*, which have 8 numbers"):
+        make_tiny_backbone(root, "long", Build(matryoshka=(2, 9)))
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])

@@ -65,7 +65,10 @@ def test_names_are_unique_and_shapes_those_of_the_product() -> None:
     ]
     model = onnx.shape_inference.infer_shapes(model_of(nodes, {"w": (4, 4), "v": (4, 4)}))
     sites = find_sites(model)
-    assert [site.name for site in sites] == ["w", "w.2", "v"]
+    assert [(site.name, site.places) for site in sites] == [
+        ("w", (("x", "a"), ("a", "b"))),
+        ("v", (("b", "y"),)),
+    ]
     assert all(site.takes_lora for site in sites)
 
 

@@ -65,7 +65,6 @@ ADD = ("backbone", "add", "--name", "x")
         ((*ADD, ".", "--revision", "main"), "--revision is for the hub"),
         ((*ADD, "a/b", "--tap", "tokens=x"), "--tap is for an .onnx file"),
         ((*ADD, "a/b", "--tokenizer", "x.json"), "--tokenizer is for an .onnx file"),
-        ((*ADD, ".", "--max-length", "9"), "--max-length is for an .onnx file"),
         (("inspect", "nowhere"), "cannot read nowhere"),
         (("tenant", "list"), "set HEADSTOCK_KEY"),
         (("tenant", "list", "--key", " \n"), "set HEADSTOCK_KEY"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from headstock.commands.common import open_backbone
 from tests.tiny import write_tiny_model
 from tests.unit.headstock.support import run
 
@@ -33,6 +34,22 @@ def test_int8_says_what_it_costs_and_lora_takes_the_sites_named(
     code, out, err = run(monkeypatch, capsys, *add, "--replace", "--lora", "qu")
     assert code == 1
     assert "its sites end with: down, query, up, value" in err.replace("\n", " ")
+
+
+def test_a_prompt_is_put_before_every_text(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_model(tmp_path)
+    add = ("backbone", "add", str(model), "--name", "tiny", "--lora", "none")
+    code, _, err = run(monkeypatch, capsys, *add, "--prompt", "query: ")
+    assert code == 0, err
+    assert "Every text gets the prompt 'query: '" in err
+    tiny = open_backbone("tiny")
+    assert tiny.manifest.preprocessing.prompt == "query: "
+    code, _, err = run(monkeypatch, capsys, *add, "--prompt", "", "--replace")
+    bare = open_backbone("tiny")
+    assert bare.manifest.preprocessing.prompt == ""
+    assert tiny.preprocess("hi").ids.tolist() == bare.preprocess("query: hi").ids.tolist()
 
 
 def test_an_onnx_file_to_a_measured_adapter(
@@ -86,3 +103,16 @@ def test_an_onnx_file_to_a_measured_adapter(
     assert code == 1
     assert "--replace" in err
     assert run(monkeypatch, capsys, *add[:-1], "8", "--replace")[0] == 0
+
+
+def test_lengths_of_vectors_are_named_or_refused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add = ("backbone", "add", str(write_tiny_model(tmp_path)), "--name", "cut", "--lora", "none")
+    code, _, err = run(monkeypatch, capsys, *add, "--matryoshka", "2, 4")
+    assert code == 0, err
+    assert "Vectors may be cut to 2, 4 of their 8 numbers." in err
+    for wrong in ("0", "a", "", "4,", "-2"):
+        code, _, err = run(monkeypatch, capsys, *add, "--matryoshka", wrong)
+        assert code == 1
+        assert "must be lengths such as 64,128,256, or none" in err

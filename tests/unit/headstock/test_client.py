@@ -285,7 +285,7 @@ def test_every_call_is_a_route_of_the_table(tmp_path: Path) -> None:
         "set_release": ("{tenant}", "{adapter}", 1),
         "predict": ("{tenant}", "{adapter}", [], 1),
         "predict_all": ("{tenant}", [], [], 1),
-        "embed": ("m", []),
+        "embed": ("m", [], 8, "query"),
     }
     names = [name for name, each in inspect.getmembers(calls, inspect.isfunction) if name[0] != "_"]
     names.remove("quote")
@@ -298,3 +298,10 @@ def test_every_call_is_a_route_of_the_table(tmp_path: Path) -> None:
         path = call.path.replace("%7B", "{").replace("%7D", "}")
         assert (call.method, path) in known, name
         json.dumps(call.json)
+
+
+@pytest.mark.parametrize("key", ["k\xe9", "k\xa0", "a\nb", "\ud800"])
+def test_a_key_that_no_header_can_carry_is_refused_at_once(key: str) -> None:
+    with pytest.raises(ValueError, match="copy it once more") as caught:
+        Client("http://127.0.0.1:9", key)
+    assert type(caught.value) is ValueError

@@ -68,6 +68,7 @@ def test_one_json_document(
     assert (len(phase["epochs"]), len(phase["steps"])) == (3, 3)
 
 
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("suffix", [".png", ".SVG"])
 def test_an_image(
     suffix: str,

@@ -41,6 +41,7 @@ def publish(
     tenant: str = "acme",
     adapter: str = "intents",
     activate: bool = False,
+    upload: str | None = None,
 ) -> Published:
     return registry.publish(
         tenant,
@@ -51,6 +52,7 @@ def publish(
         content=content,
         activate=activate,
         actor="tester",
+        upload=upload,
     )
 
 

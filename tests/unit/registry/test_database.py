@@ -10,7 +10,7 @@ from sqlalchemy import Connection, event, exc, insert, text
 from sqlalchemy.engine import Engine
 
 from adapters.errors import InvalidInput, RegistryUnavailable
-from adapters.registry import Registry, database
+from adapters.registry import Registry, sqlite
 from adapters.registry.database import Database
 from adapters.registry.tables import keys, metadata, tenants
 from tests.unit.registry.support import START, Clock, publish, url_of
@@ -167,7 +167,7 @@ def test_a_file_in_the_place_of_the_folder(path: Path) -> None:
 def test_a_lock_held_by_another_process(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
     with Registry.open(url_of(path), clock=clock) as registry:
         holder = sqlite3.connect(path, isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
@@ -189,8 +189,46 @@ def test_opening_waits_for_another_process_that_makes_the_file(path: Path) -> No
     release.join()
 
 
+@pytest.mark.parametrize("vfs", ["unix-none", "unix-dotfile"])
+def test_a_file_system_without_shared_memory_is_named_with_the_remedy(
+    vfs: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite keeps its other journal there, and says so in its answer alone."""
+
+    def connect_there(path: Path) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{path}?vfs={vfs}", isolation_level=None, uri=True)
+
+    monkeypatch.setattr("adapters.registry.opened.connect", connect_there)
+    with pytest.raises(RegistryUnavailable) as caught:
+        Registry.open(url_of(path))
+    assert str(caught.value).startswith(
+        f"the registry's database {path} cannot be used: its file system cannot share memory"
+    )
+    assert "put it on a local disk, with HEADSTOCK_HOME or HEADSTOCK_DATABASE_URL" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "is_no_wal"),
+    [
+        *[(f"SQLITE_IOERR_{each}", True) for each in ("SHMMAP", "SHMOPEN", "SHMLOCK", "LOCK")],
+        ("SQLITE_PROTOCOL", True),
+        *[(f"SQLITE_IOERR_{each}", False) for each in ("READ", "WRITE", "FSYNC", "SHORT_READ")],
+        ("SQLITE_FULL", False),
+        ("SQLITE_BUSY", False),
+    ],
+)
+def test_errors_of_shared_memory_and_locks_are_told_from_those_of_disks(
+    name: str, is_no_wal: bool
+) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = name
+    assert ("its file system cannot share memory" in sqlite.reason(error)) is is_no_wal
+
+
 def test_a_writer_that_never_gets_its_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
     opened = Database.open(url_of(path))
     with opened.write(), pytest.raises(RegistryUnavailable, match="too much to do"):  # noqa: SIM117
         with opened.write():
@@ -199,7 +237,7 @@ def test_a_writer_that_never_gets_its_turn(path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_full_pool(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
     opened = Database.open(url_of(path))
 
     def refuse(*_: object) -> None:

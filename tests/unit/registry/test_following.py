@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,12 +36,14 @@ def test_every_change_is_one_row_of_the_feed(empty: Registry) -> None:
     publish(empty, b"one", activate=True)
     empty.revoke_key("acme", info.id, actor="root")
     assert empty.head().seq == 6
-    assert empty.changes_since(Mark(0, None), 3) == [
-        Change(Mark(1, START), None),
-        Change(Mark(2, START), "acme"),
-        Change(Mark(3, START), "acme"),
+    history = empty.head().history
+    assert empty.changes_since(Mark(0, None, history), 3) == [
+        Change(Mark(1, START, history), None),
+        Change(Mark(2, START, history), "acme"),
+        Change(Mark(3, START, history), "acme"),
     ]
-    assert empty.changes_since(Mark(5, START), 10) == [Change(Mark(6, START), "acme")]
+    last = Change(Mark(6, START, history), "acme")
+    assert empty.changes_since(Mark(5, START, history), 10) == [last]
     assert empty.changes_since(empty.head(), 10) == []
 
 
@@ -49,17 +52,18 @@ def test_a_mark_of_another_history_is_told(registry: Registry, clock: Clock) -> 
     clock.advance()
     registry.create_tenant("third", actor="admin")
     assert registry.changes_since(mark, 10) == [Change(registry.head(), "third")]
-    assert registry.changes_since(Mark(mark.seq, clock.now), 10) is None
-    assert registry.changes_since(Mark(mark.seq + 100, mark.at), 10) is None
+    assert registry.changes_since(replace(mark, at=clock.now), 10) is None
+    assert registry.changes_since(replace(mark, seq=mark.seq + 100), 10) is None
+    assert registry.changes_since(replace(mark, history="0" * 32), 10) is None
 
 
 def test_audit_newest_first_by_tenant_and_page(registry: Registry) -> None:
     publish(registry, b"one", activate=True)
     publish(registry, b"two", tenant="other")
     assert [row.seq for row in registry.list_audit()] == [5, 4, 3, 2, 1]
-    assert [row.seq for row in registry.list_audit(limit=2, before=5)] == [4, 3]
+    assert [row.seq for row in registry.list_audit(limit=2, after=5)] == [4, 3]
     assert [row.seq for row in registry.list_audit("acme")] == [4, 3, 1]
-    row = registry.list_audit("acme", limit=1, before=4)[0]
+    row = registry.list_audit("acme", limit=1, after=4)[0]
     assert (row.at, row.actor, row.action) == (START, "tester", "version.publish")
     assert (row.tenant, row.adapter) == ("acme", "intents")
     assert row.detail == {"version": 1, "digest": sha256(b"one"), "size": 3}
@@ -75,8 +79,11 @@ def test_snapshot_has_what_routing_needs(registry: Registry) -> None:
     info, _ = registry.create_key("acme", ["predict"], actor="admin")
     snapshot = registry.read_tenants()
     assert snapshot.mark == registry.head()
-    assert snapshot.tenants["other"] == TenantState((), {})
+    other = snapshot.tenants["other"]
+    assert other == TenantState((), {}, made=other.made)
     acme = snapshot.tenants["acme"]
+    assert None not in (acme.made, other.made)
+    assert acme.made != other.made
     assert [key.id for key in acme.keys] == [info.id]
     assert acme.releases == {
         "intents": ActiveRelease("intents", 2, 2, sha256(b"two"), BACKBONE),

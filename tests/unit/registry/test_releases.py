@@ -1,7 +1,7 @@
 import pytest
 
 from adapters.errors import Conflict, NotFound, StaleRevision
-from adapters.registry import Registry, Release
+from adapters.registry import ExpectedRevision, Registry, Release
 from tests.unit.registry.support import START, Clock, publish
 
 
@@ -13,13 +13,13 @@ def released(registry: Registry) -> Registry:
     return registry
 
 
-def set_stable(registry: Registry, stable: int, expected: int | None = None) -> Release:
+def set_stable(registry: Registry, stable: int, expected: ExpectedRevision = None) -> Release:
     return registry.set_release(
         "acme", "intents", stable, expected_revision=expected, actor="tester"
     )
 
 
-def rollback(registry: Registry, expected: int | None = None) -> Release:
+def rollback(registry: Registry, expected: ExpectedRevision = None) -> Release:
     return registry.rollback("acme", "intents", expected_revision=expected, actor="tester")
 
 
@@ -51,6 +51,9 @@ def test_compare_and_set(released: Registry) -> None:
     with pytest.raises(StaleRevision, match="revision 2, not 1"):
         rollback(released, expected=1)
     assert rollback(released, expected=2).stable == 1
+    assert set_stable(released, 3, expected=frozenset({1, 3})).stable == 3
+    with pytest.raises(StaleRevision, match="revision 4, not 1 or 3"):
+        rollback(released, expected=frozenset({3, 1}))
 
 
 def test_unknown_things(released: Registry) -> None:

@@ -10,7 +10,7 @@ from tests.unit.registry.support import BACKBONE, START, publish, sha256
 
 def test_first_version_makes_the_adapter(registry: Registry) -> None:
     published = publish(registry, b"one")
-    expected = Version(1, sha256(b"one"), BACKBONE, 3, '{"size": 3}', START)
+    expected = Version(1, sha256(b"one"), BACKBONE, 3, START, '{"size": 3}')
     assert (published.version, published.created, published.release) == (expected, True, None)
     assert registry.get_version("acme", "intents", 1) == expected
     assert registry.read_content(expected.digest) == b"one"

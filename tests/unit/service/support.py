@@ -20,6 +20,7 @@ from tests.engines import make_engine
 from tests.support import make_adapter_file, make_manifest
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
+HISTORY = "a" * 32
 PATIENCE_S = 20  # for what comes at once; only a failing test waits so long
 
 
@@ -55,8 +56,8 @@ def tenant(
     return TenantState(keys, {each.adapter: each for each in releases}, feature_cache)
 
 
-def mark(seq: int) -> Mark:
-    return Mark(seq, START)
+def mark(seq: int, history: str = HISTORY) -> Mark:
+    return Mark(seq, START, history)
 
 
 def snapshot(seq: int, admin_keys: tuple[LiveKey, ...] = (), /, **tenants: TenantState) -> Snapshot:

@@ -1,13 +1,17 @@
+from datetime import timedelta
+
 import pytest
 
 from adapters.errors import HeadstockError, InvalidName, MissingScope, NotFound, Unauthenticated
-from adapters.registry import new_key, secret_digest
-from service.access import Keyring, Need, Principal, authorize
+from adapters.registry import LiveKey, new_key, secret_digest
+from service.access import Keyring, Need, Principal, authorize, one_authorization
 from service.directory import Directory
-from tests.unit.service.support import key, snapshot, tenant
+from tests.unit.service.support import START, key, snapshot, tenant
 
 ROOT, ACME, OTHER = new_key(), new_key(), new_key()
 SETTINGS_KEY = "a secret that an operator chose himself"
+# What `str.strip()` takes for white space and HTTP does not, as far as a header can carry it.
+UNICODE_SPACES = ("\xa0", "\x85", "\x1c", "\x1d", "\x1e", "\x1f", "\x0b", "\x0c", "\n", "\r")
 
 ADMIN = Principal("root", None, frozenset({"admin"}))
 PREDICTS = Principal("p", "acme", frozenset({"predict"}))
@@ -35,6 +39,8 @@ def test_a_key_is_its_tenants_principal(directory: Directory) -> None:
         ACME.id, "acme", frozenset({"predict"})
     )
     assert keyring.authenticate(f"bearer  {OTHER.text} ").tenant == "other"
+    for around in (" \tBearer {}\t ", "Bearer   {}", "bEARER {}"):
+        assert keyring.authenticate(around.format(ACME.text)).tenant == "acme"
     root = keyring.authenticate(f"BEARER {ROOT.text}")
     assert root == Principal(ROOT.id, None, frozenset({"admin"}))
     assert root.is_admin
@@ -59,13 +65,27 @@ def test_a_key_is_its_tenants_principal(directory: Directory) -> None:
         f"Bearer {SETTINGS_KEY}",
         "Bearer \ud800",
         "Bearer " + "x" * 100_000,
+        f"Bearer\t{ACME.text}",
+        f"Bearer \t{ACME.text}",
+        *(f"Bearer {space}{ACME.text}" for space in UNICODE_SPACES),
+        *(f"Bearer {ACME.text}{space}" for space in UNICODE_SPACES),
+        *(f"{space}Bearer {ACME.text}" for space in UNICODE_SPACES),
     ],
-    ids=[str(number) for number in range(16)],  # keys are new each time, and names must not be
+    ids=[
+        str(number) for number in range(18 + 3 * len(UNICODE_SPACES))
+    ],  # keys are new each time, and names must not be
 )
 def test_anything_but_a_live_key_is_refused_alike(directory: Directory, header: str | None) -> None:
     with pytest.raises(Unauthenticated) as caught:
         Keyring(directory, None).authenticate(header)
     assert "Authorization: Bearer" in str(caught.value) or "not valid" in str(caught.value)
+
+
+def test_of_several_authorizations_none_counts() -> None:
+    assert one_authorization([]) is None
+    assert one_authorization(["Bearer x"]) == "Bearer x"
+    with pytest.raises(Unauthenticated, match="2 headers"):
+        one_authorization(["Bearer x", "Bearer x"])
 
 
 def test_a_revoked_key_is_refused_at_once(directory: Directory) -> None:
@@ -146,3 +166,15 @@ def test_no_tenant_of_others_is_told_apart_from_none() -> None:
             authorize(BOTH, name, "predict")
         texts.append(str(caught.value).replace(name, ""))
     assert texts[0] == texts[1]
+
+
+def test_a_clock_that_is_set_right_brings_a_key_back(directory: Directory) -> None:
+    ends = START + timedelta(hours=1)
+    own = LiveKey(ACME.id, secret_digest(ACME.secret), ("predict",), ends)
+    directory.update(snapshot(2, (), acme=tenant(own)))
+    times = [ends, START]
+    keyring = Keyring(directory, None, clock=lambda: times[0])
+    with pytest.raises(Unauthenticated):
+        keyring.authenticate(f"Bearer {ACME.text}")
+    del times[0]
+    assert keyring.authenticate(f"Bearer {ACME.text}").tenant == "acme"

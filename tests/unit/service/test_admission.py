@@ -12,6 +12,7 @@ from service.engine.admission import (
     Waiting,
     admit,
     expected_wait_s,
+    find_excess,
     is_roomy,
 )
 
@@ -126,6 +127,27 @@ def test_who_has_no_time_to_wait_is_told_at_once() -> None:
 
 def test_a_newcomer_in_a_hurry_does_not_wait_behind_anothers_backlog() -> None:
     assert is_admitted(SMALL, behind(100, 2400), time_left_s=0.1)
+
+
+@pytest.mark.parametrize("request_", [Load(1, 2501), Load(1, 9000), Load(501, 10)])
+def test_who_has_nothing_waiting_joins_with_more_than_a_share_while_half_is_free(
+    request_: Load,
+) -> None:
+    assert is_admitted(request_, behind(499, 2500, 5))
+    assert is_admitted(request_, behind(1, 1), time_left_s=9.0)
+    for full in (behind(501, 2500, 5), behind(500, 2501, 5), alone(1, 10)):
+        assert not is_admitted(request_, full)
+    # One such request at a time: with another's in it, the queue is more than half full.
+    assert not is_admitted(request_, behind(100, 9000), largest_other=Load(100, 9000))
+
+
+def test_what_takes_too_long_by_itself_is_told_how_much_would_not() -> None:
+    assert find_excess(Load(100, 9000), QUEUE, 9.0) is None
+    excess = find_excess(Load(100, 18_000), QUEUE, 9.0)
+    assert excess is not None
+    assert "about 18.0 seconds" in excess
+    assert "at most 50 such inputs" in excess
+    assert "at most 1 such inputs" in str(find_excess(Load(1, 18_000), QUEUE, -1.0))
 
 
 def test_the_time_until_there_is_room() -> None:

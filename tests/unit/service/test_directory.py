@@ -1,8 +1,14 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from adapters.errors import NotFound
+from adapters.registry import Snapshot, TenantState
 from service.directory import Directory
 from tests.unit.service.support import key, mark, release, snapshot, tenant
+
+START = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -41,6 +47,34 @@ def test_what_is_not_there_is_not_found(directory: Directory) -> None:
 
 def test_an_unknown_tenant_has_no_releases(directory: Directory) -> None:
     assert directory.releases("nobody") == {}
+
+
+def test_adapters_that_have_no_release_any_more_are_forgotten() -> None:
+    forgotten = list[tuple[str, str]]()
+    directory = Directory(forget_adapter=lambda *name: forgotten.append(name))
+    both = [release("intents", "d1"), release("topics", "d2")]
+    directory.update(snapshot(1, acme=tenant(releases=both), other=tenant(releases=both[:1])))
+    directory.update(snapshot(2, acme=tenant(releases=[release("topics", "d3", 2)])))
+    assert forgotten == [("acme", "intents")]
+    directory.replace(snapshot(3, acme=tenant(releases=[both[0], release("topics", "d2", 3)])))
+    assert forgotten == [("acme", "intents"), ("other", "intents")]
+    # One that was deleted and made anew between two looks begins with its first release.
+    directory.update(snapshot(4, acme=tenant(releases=[both[0], release("topics", "d4", 1)])))
+    assert forgotten[2:] == [("acme", "topics")]
+
+
+def test_a_tenant_that_was_sought_and_is_not_there_is_gone(directory: Directory) -> None:
+    gone = list[str]()
+    directory.when_gone(gone.append)
+    state = TenantState((), {}, made=(1, START))
+    directory.update(snapshot(6, third=state))
+    assert directory.update(snapshot(7), ["acme", "third", "never"]) == {"d1"}
+    assert set(directory.tenants()) == {"other"}
+    assert directory.key("acmekey1") is None
+    assert gone == ["third"]
+    directory.update(snapshot(8, third=state))
+    directory.update(snapshot(9, third=replace(state, made=(1, START + timedelta(1)))))
+    assert gone == ["third", "third"]
 
 
 def test_an_update_changes_its_tenants_and_leaves_the_others(directory: Directory) -> None:
@@ -137,3 +171,14 @@ def test_what_was_kept_for_a_tenant_alone_is_forgotten_when_it_may_not_be_kept()
     assert forgotten == ["acme", "other"]
     directory.replace(snapshot(5, (), acme=off))
     assert forgotten == ["acme", "other", "third"]
+
+
+def test_in_another_history_a_tenant_of_the_same_name_is_another_one() -> None:
+    forgotten: list[str] = []
+    directory = Directory(forgotten.append)
+    own, shared = (tenant(feature_cache=mode) for mode in ("own", "shared"))
+    directory.replace(snapshot(1, (), acme=own, other=shared))
+    directory.replace(snapshot(2, (), acme=own, other=shared))
+    assert forgotten == []
+    directory.replace(Snapshot(mark(2, "b" * 32), {"acme": own}, ()))
+    assert forgotten == ["acme"]

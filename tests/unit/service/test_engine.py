@@ -175,6 +175,26 @@ async def test_the_event_loop_goes_before_the_runs() -> None:
     assert before == after < during
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux")
+async def test_a_run_of_rows_that_pass_goes_before_other_runs() -> None:
+    def note(rows: Sequence[TextRow]) -> None:
+        nice[len(rows)] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        gate(rows)
+
+    nice: dict[int, int] = {}
+    gate, adapter = Gate(), make_adapter()
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    async with running(FakeBackbone(before_run=note), batch_tokens=16) as engine:
+        heavy = ask(engine, adapter, *["x"] * 100)
+        await gate.entered()
+        await gate.entered()  # one run more, since much waits
+        newcomer = asyncio.create_task(answer(engine, adapter, ["xx"], tenant="newcomer"))
+        await gate.entered()
+        gate.open()
+        await asyncio.gather(heavy, newcomer)
+    assert nice[1] == before
+
+
 async def test_batches_grow_with_the_queue() -> None:
     gate, adapter = Gate(), make_adapter()
     backbone = FakeBackbone(before_run=gate)
@@ -188,7 +208,7 @@ async def test_batches_grow_with_the_queue() -> None:
     assert backbone.batches == [1, 10, 5, 4, 1]
 
 
-async def test_a_batch_is_taken_ahead_only_where_another_one_waits() -> None:
+async def test_there_is_one_run_more_only_where_much_waits() -> None:
     gate, adapter, metrics = Gate(), make_adapter(), Metrics()
 
     def waiting() -> float | None:

@@ -1,7 +1,9 @@
 """The engine's feature cache: who profits from it, and what it costs nobody."""
 
+import asyncio
 import dataclasses
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -73,3 +75,34 @@ async def test_heads_of_known_rows_hold_up_no_other_request() -> None:
             assert answers == [(expected(adapter, 1),), (expected(adapter, 2),)]
     assert len(threads) >= 2
     assert threading.current_thread().name not in threads
+
+
+MODES: tuple[CacheMode, ...] = ("off", "own", "shared")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(one, other) for one in MODES for other in MODES if one != other]
+)
+async def test_rows_under_way_are_kept_for_nobody_when_the_consent_changes(
+    before: CacheMode, after: CacheMode
+) -> None:
+    mode, started, go_on = [before], threading.Event(), threading.Event()
+
+    def wait(_: object) -> None:
+        started.set()
+        go_on.wait(20)
+
+    backbone, adapter = FakeBackbone(before_run=wait), make_adapter()
+    async with running(backbone, cache_bytes=10**6) as engine:
+        texts = rows(engine, "secret")
+        job = Job("acme", (adapter,), cache_mode=lambda: mode[0])
+        under_way = asyncio.create_task(engine.answer(texts, job))
+        await asyncio.to_thread(started.wait, 20)
+        mode[0] = after
+        go_on.set()
+        await under_way
+        assert not engine._cache._entries
+        for tenant, scope in (("acme", "own"), ("acme", "shared"), ("other", "shared")):
+            asked = Job(tenant, (adapter,), cache_mode=partial(str, scope))  # type: ignore[arg-type]  # one of the modes
+            await engine.answer(texts, asked)
+        assert sum(backbone.batches) == 3  # the last one found what acme had shared by itself

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from adapters.errors import DeadlineExceeded, Overloaded, TenantOverloaded
+from backbone import TextRow
 from service.engine import Job
 from service.engine.admission import Load
 from service.engine.guess import LEAST
@@ -214,6 +215,58 @@ async def test_a_newcomer_goes_before_the_backlog_of_another_tenant() -> None:
     assert [5] in gate.runs[:4]
 
 
+async def test_a_newcomer_waits_for_no_run_of_a_neighbour_that_saturates() -> None:
+    gate, adapter = Gate(), make_adapter()
+    async with running(FakeBackbone(before_run=gate), batch_tokens=16) as engine:
+        heavy = ask(engine, adapter, *["x"] * 100)
+        await gate.entered()
+        await gate.entered()  # one run more, since much waits
+        newcomer = asyncio.create_task(answer(engine, adapter, ["xx"], tenant="newcomer"))
+        await gate.entered()  # the neighbour's runs hold the gate
+        assert gate.runs == [[1] * 16, [1] * 16, [2]]
+        gate.open()
+        assert await newcomer == [expected(adapter, 2)]
+        await heavy
+
+
+async def test_what_fails_in_a_run_of_a_newcomer_holds_up_no_other_newcomer() -> None:
+    def fail(rows: Sequence[TextRow]) -> None:
+        gate(rows)
+        if rows[0].ids[0] == 3:
+            raise ValueError("broken")
+
+    gate, adapter = Gate(), make_adapter()
+    async with running(FakeBackbone(before_run=fail), batch_tokens=16) as engine:
+        heavy = ask(engine, adapter, *["x"] * 100)
+        await gate.entered()
+        await gate.entered()  # one run more, since much waits
+        failing = asyncio.create_task(answer(engine, adapter, ["xxx"], tenant="failing"))
+        await gate.entered()
+        gate.open()
+        with pytest.raises(ValueError, match="broken"):
+            await failing
+        assert await answer(engine, adapter, ["xx"], tenant="newcomer") == [expected(adapter, 2)]
+        await heavy
+
+
+async def test_slow_heads_of_a_newcomer_are_answered_while_the_engine_stops() -> None:
+    gate, adapter, slow = Gate(), make_adapter(), make_adapter()
+    object.__setattr__(slow, "size", 2**21)
+    async with running(FakeBackbone(before_run=gate), batch_tokens=16) as engine:
+        heavy = ask(engine, adapter, *["x"] * 100)
+        await gate.entered()
+        await gate.entered()  # one run more, since much waits
+        newcomer = asyncio.create_task(answer(engine, slow, ["xx"], tenant="newcomer"))
+        await gate.entered()
+        stopping = asyncio.create_task(engine.stop())
+        await turn()
+        gate.open()
+        assert await newcomer == [expected(slow, 2)]
+        await stopping
+        with pytest.raises(Overloaded):
+            await heavy
+
+
 async def test_small_batches_say_nothing_of_what_the_backbone_can_do() -> None:
     adapter = make_adapter()
     async with running(FakeBackbone(), tokens_per_s=12_345) as engine:
@@ -230,22 +283,6 @@ async def test_the_jobs_of_one_request_are_admitted_as_one() -> None:
         texts = rows(engine, *["x x x x"] * 5)  # four times more than could ever wait
         answers = await engine.answer(texts, *(Job("acme", (each,)) for each in adapters))
     assert answers == [[(expected(each, 1),)] * 5 for each in adapters]
-
-
-async def test_a_batch_made_ready_is_not_run_for_callers_who_left_meanwhile() -> None:
-    gate = Gate()
-    adapter = make_adapter()
-    async with running(FakeBackbone(before_run=gate), batch_tokens=1) as engine:
-        first = ask(engine, adapter, "x")
-        await gate.entered()
-        leaving, staying = ask(engine, adapter, "xx"), ask(engine, adapter, "xxx")
-        await asyncio.to_thread(wait_until, lambda: len(engine._queue) == 1)  # one is ready
-        leaving.cancel()
-        await asyncio.gather(leaving, return_exceptions=True)
-        gate.open()
-        assert await staying == [expected(adapter, 3)]
-        await first
-    assert gate.runs == [[1], [3]]
 
 
 async def test_stop_answers_what_is_computed_and_refuses_what_waits() -> None:

@@ -35,6 +35,7 @@ from service.errors import (
     MethodNotAllowed,
     TimedOut,
     TooSlow,
+    UnsupportedCoding,
     to_problem,
 )
 
@@ -49,6 +50,7 @@ EXPECTED: dict[type[HeadstockError], int] = {
     Conflict: 409,
     StaleRevision: 412,
     TooLarge: 413,
+    UnsupportedCoding: 415,
     InvalidInput: 422,
     InvalidName: 422,
     InvalidAdapter: 422,
@@ -128,3 +130,14 @@ def test_internal_text_stays_inside(
     assert (problem.status, problem.code) == (500, "internal")
     assert "secret" not in f"{problem.title} {problem.detail}"
     assert "hunter2" in caplog.text  # the operator sees it
+
+
+def test_clients_do_not_learn_where_the_registry_lies() -> None:
+    for said in (
+        "the registry's database /srv/state/registry.sqlite is missing: put it back",
+        "the registry's database /srv/state/registry.sqlite: it is damaged",
+    ):
+        detail = to_problem(RegistryUnavailable(said)).detail
+        assert "/srv" not in detail
+        assert detail.startswith("the registry's database")
+        assert detail.endswith(said.partition("registry.sqlite")[2])

@@ -1,8 +1,9 @@
 import asyncio
+import dataclasses
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -63,8 +64,8 @@ class Noticing(Directory):
         super().__init__()
         self.updated = asyncio.Event()
 
-    def update(self, snapshot: Snapshot) -> set[str]:
-        unnamed = super().update(snapshot)
+    def update(self, snapshot: Snapshot, names: Collection[str] = ()) -> set[str]:
+        unnamed = super().update(snapshot, names)
         self.updated.set()
         return unnamed
 
@@ -200,7 +201,7 @@ async def test_a_change_between_two_looks_is_not_lost(
 async def test_a_registry_that_went_back_is_read_anew(
     follower: Follower, directory: Directory, theirs: Registry
 ) -> None:
-    ahead = Mark(theirs.head().seq + 100, theirs.head().at)
+    ahead = dataclasses.replace(theirs.head(), seq=theirs.head().seq + 100)
     ghost = tenant(key("ghostkey", "predict"), releases=[release("intents", "d9")])
     directory.update(Snapshot(ahead, {"acme": TenantState((), {}), "ghost": ghost}, ()))
     await follower.catch_up()
@@ -228,6 +229,32 @@ async def test_a_registry_that_went_back_and_grew_again_is_read_anew(
     assert directory.key(lost.id) is None
     with pytest.raises(NotFound, match="no tenant 'lost'"):
         directory.release("lost", "intents")
+
+
+async def test_what_a_restored_registry_lacks_does_not_answer(
+    follower: Follower,
+    directory: Directory,
+    residents: ResidentAdapters,
+    ours: Watched,
+    theirs: Registry,
+    tmp_path: Path,
+    path: Path,
+) -> None:
+    """A copy of another registry, with a tenant of the same name, is put in place by hand."""
+    await residents.get(DIGESTS[0])
+    with Registry.open(url_of(tmp_path / "other.sqlite")) as other:
+        other.create_tenant("acme", actor="admin")
+        publish(other, b"no adapter at all", activate=True)
+    theirs.close()
+    (tmp_path / "other.sqlite").rename(path)
+    with pytest.raises(RegistryUnavailable, match="still reading it"):
+        ours.create_tenant("third", actor="admin")
+    await follower.catch_up()
+    assert directory.mark == ours.head()
+    assert directory.tenants() == {"acme"}
+    assert directory.release("acme", "intents").digest == sha256(b"no adapter at all")
+    assert DIGESTS[0] not in residents
+    ours.create_tenant("third", actor="admin")
 
 
 async def test_a_slow_load_delays_no_other_load(

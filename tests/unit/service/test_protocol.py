@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.http import protocol
+from service.http.connections import HttpConnections
 from service.http.protocol import MOST_HEAD_BYTES, MOST_HEADERS, BoundedHttp
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -33,7 +34,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_S", 0.3)
     monkeypatch.setattr(protocol, "REST_S", 0.3)
     monkeypatch.setattr(protocol, "UNREAD_S", 0.3)
-    monkeypatch.setattr(BoundedHttp, "most_connections", 8)
+    monkeypatch.setattr(protocol, "_PROBE_HEAD_S", 0.3)
+    monkeypatch.setattr(BoundedHttp, "held", HttpConnections(8))
+    monkeypatch.setattr(BoundedHttp, "probes", HttpConnections(4))
 
 
 OPENED: list[asyncio.StreamWriter] = []
@@ -223,9 +226,23 @@ async def test_a_path_has_the_bounds_of_a_head(port: int) -> None:
     writer.close()
 
 
-async def test_connections_have_a_bound_and_come_free(port: int) -> None:
+async def test_the_oldest_idle_connection_makes_room(port: int) -> None:
     held = [await connect(port) for _ in range(8)]
+    assert await is_served(port)
+    (oldest, _), *others = held
+    assert await asyncio.wait_for(oldest.read(), 1) == b""
+    for reader, writer in others:
+        writer.write(GOOD)
+        assert await status(reader) == b"200"
+
+
+async def test_connections_with_requests_under_way_have_a_bound_and_come_free(port: int) -> None:
+    held = [await connect(port) for _ in range(8)]
+    for _, each in held:
+        each.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+    await asyncio.sleep(0.05)
     reader, writer = await connect(port)
+    writer.write(GOOD)
     assert b"503" in (line := await reader.readline()), line
     assert b"retry-after" in await reader.read()
     writer.close()
@@ -234,6 +251,67 @@ async def test_connections_have_a_bound_and_come_free(port: int) -> None:
     assert await is_served(port)
     for _, each in held:
         each.close()
+
+
+@pytest.fixture
+async def full(port: int) -> None:
+    """Let all connections have a request under way."""
+    for _ in range(8):
+        _, writer = await connect(port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+    await asyncio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("path", [b"/livez", b"/readyz", b"/v2/health/ready"])
+async def test_a_full_server_answers_health_checks(port: int, method: bytes, path: bytes) -> None:
+    for _ in range(40):
+        reader, writer = await connect(port)
+        writer.write(b"%b %b HTTP/1.1\r\nHost: a\r\n\r\n" % (method, path))
+        content = await asyncio.wait_for(reader.read(), 5)  # to its end: the server closes
+        assert content.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in content
+        writer.close()
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v1/tenants HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        b"GET /livez/../v1/tenants HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /livez?x HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+async def test_the_room_for_health_checks_is_for_nothing_else(port: int, head: bytes) -> None:
+    reader, writer = await connect(port)
+    writer.write(head)
+    content = await asyncio.wait_for(reader.read(), 5)
+    assert content.startswith(b"HTTP/1.1 503")
+    assert content.count(b"HTTP/1.1") == 1
+    writer.close()
+
+
+@pytest.mark.usefixtures("full")
+async def test_a_health_check_brings_no_second_request_along(port: int) -> None:
+    reader, writer = await connect(port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" + GOOD)
+    assert (await asyncio.wait_for(reader.read(), 5)).count(b"HTTP/1.1") == 1
+    writer.close()
+
+
+@pytest.mark.usefixtures("full")
+async def test_connections_that_ask_nothing_do_not_keep_health_checks_out(port: int) -> None:
+    silent = [await connect(port) for _ in range(100)]
+    for _ in range(20):
+        reader, writer = await connect(port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await status(reader) == b"200"
+    for reader, writer in silent:
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
 
 
 async def test_a_client_that_does_not_read_is_left(port: int) -> None:

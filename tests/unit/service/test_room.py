@@ -7,7 +7,9 @@ from typing import Any
 
 import grpc
 
+from service.grpc.connections import Connections
 from service.grpc.open import Room
+from service.metrics import Metrics
 from tests.unit.service.support import turn
 
 
@@ -35,7 +37,7 @@ class Calls:
     """Endless streams in a room."""
 
     def __init__(self, most: int) -> None:
-        self.room = Room(most)
+        self.room = Room(Connections(256, None, Metrics()), most)
         self.contexts: list[Context] = []
         self.tasks: list[asyncio.Task[Any]] = []
 

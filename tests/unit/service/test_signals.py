@@ -34,3 +34,32 @@ def test_without_a_handler_the_signal_still_ends_the_process() -> None:
     )
     assert done.returncode == -signal.SIGTERM
     assert done.stdout == "notice\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_that_means_an_end_is_taken_as_sigterm(number: signal.Signals) -> None:
+    assert _after(f"signal.raise_signal({number:d})") == "ends\nalive\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTOU, signal.SIGTTIN])
+def test_a_signal_without_a_meaning_does_nothing(number: signal.Signals) -> None:
+    assert _after(f"signal.raise_signal({number:d})") == "alive\n"
+
+
+def test_a_terminal_may_close_where_the_caller_wants_to_outlive_it() -> None:
+    ignored = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    assert _after("signal.raise_signal(signal.SIGHUP)", before=ignored) == "alive\n"
+
+
+def _after(action: str, before: str = "") -> str:
+    """What a process prints that has settled its signals."""
+    code = (
+        f"import signal\n{before}\n"
+        "from service.signals import settle_signals\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('ends', flush=True))\n"
+        f"settle_signals()\n{action}\nprint('alive')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout

@@ -78,3 +78,15 @@ def test_the_speed_is_that_of_all_runs_together() -> None:
     plan = tune(lambda _: Timed(0.010), cores=2, runs=2, threads=1, seconds=0.5).plan
     tokens_of_a_run = 8 * 14
     assert plan.tokens_per_s == pytest.approx(2 * tokens_of_a_run / 0.010, rel=0.5)
+
+
+def test_the_log_says_what_was_chosen() -> None:
+    facts = tune(lambda _: Timed(0.001), cores=2, runs=2, threads=1, seconds=SECONDS).facts()
+    assert facts.pop("tokens_per_s") == pytest.approx(2 * 8 * 14 / 0.001, rel=0.9)
+    assert facts == {
+        "backbone": "fake",
+        "precision": "fp32",
+        "int8_kernels": "exact",
+        "runs": 2,
+        "threads": 1,
+    }

@@ -196,7 +196,35 @@ def test_a_better_baseline_is_pointed_out(backbone: Backbone, tmp_path: Path) ->
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in rows))
     warnings = train(data, backbone, tmp_path / "cache").warnings
-    assert any("no better than: tfidf" in warning for warning in warnings)
+    assert any("no better than: majority, tfidf" in warning for warning in warnings)
+
+
+def test_a_baseline_that_is_as_good_is_pointed_out(backbone: Backbone, tmp_path: Path) -> None:
+    """The classes differ in nothing, so that the adapter always answers the more frequent one."""
+    rows = [
+        {"text": f"ab {number:03d}", "label": "one" if number % 4 else "two", "split": split}
+        for split, first in (("train", 0), ("test", 80))
+        for number in range(first, first + 80)
+    ]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in rows))
+    trained = train(data, backbone, tmp_path / "cache")
+    measured = trained.manifest.measured
+    assert measured is not None
+    assert measured.adapter["accuracy"].value == 0.75
+    assert measured.baselines["majority"]["accuracy"].value == 0.75
+    assert any("no better than: majority" in warning for warning in trained.warnings)
+
+
+def test_labels_that_look_alike_and_unused_splits_are_pointed_out(
+    data: Path, backbone: Backbone, tmp_path: Path
+) -> None:
+    lines = data.read_text().splitlines()
+    lines[2::4] = [line.replace("digits", "digits\u200b") for line in lines[2::4]]
+    data.write_text("\n".join([*lines, "hello,letters,validation"]))
+    warnings = train(data, backbone, tmp_path / "cache").warnings
+    assert any(r"'digits' and 'digits\u200b'; they are trained" in each for each in warnings)
+    assert "rows of other splits are not used: 'validation' (1)" in warnings
 
 
 def test_an_unknown_backbone_is_named(data: Path, backbone: Backbone, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from backbone import Backbone
-from backbone.runtime import open_session
-from backbone.stability import SAMPLE_TEXTS
+from backbone.kernels import open_session
+from backbone.samples import SAMPLE_TEXTS
 from backbone.surgery.int8 import quantise
 from backbone.surgery.smoothing import smooth, smoothed
 from tests.tiny import change_weight, with_gelu, write_tiny_model

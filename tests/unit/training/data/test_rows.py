@@ -11,6 +11,11 @@ from training.data.rows import Columns, Rows, read_rows
 from training.errors import InvalidData
 from training.tasks import TASKS
 
+ENCODINGS = [
+    "utf-8",
+    "utf-8-sig",
+    *(f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")),
+]
 TRICKY = ["NA", "null", "None", "007", "nan", "true", "1.0", "-", "NULL"]
 
 
@@ -30,12 +35,16 @@ def write_as(folder: Path, suffix: str, table: dict[str, list[str]]) -> Path:
         frame.write_parquet(path)
     elif suffix in {".csv", ".tsv"}:
         frame.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
+    elif suffix == ".json":
+        frame.write_json(path)
     else:
         frame.write_ndjson(path)
     return path
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".CSV"])
+@pytest.mark.parametrize(
+    "suffix", [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".CSV"]
+)
 def test_every_format_reads_the_same_rows(tmp_path: Path, suffix: str) -> None:
     table = {"text": ['say "hi", you', "two\nlines"], "label": ["a", "b"], "split": ["x", "y"]}
     path = write_as(tmp_path, suffix.lower(), table).rename(tmp_path / f"data{suffix}")
@@ -68,10 +77,28 @@ def test_labels_and_splits_are_stripped_and_texts_are_not(tmp_path: Path) -> Non
     assert read(path) == Rows((" a ",), ("x",), ("train",))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_the_marked_encodings_read_alike(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_encodings_with_and_without_a_mark_read_alike(tmp_path: Path, encoding: str) -> None:
     path = write(tmp_path / "rows.csv", "text,label\ncafé ☕,ja\n".encode(encoding))
     assert read(path) == Rows(("café ☕",), ("ja",), None)
+    path = write(tmp_path / "rows.json", '[{"text": "日本 ☕", "label": "ja"}]'.encode(encoding))
+    assert read(path) == Rows(("日本 ☕",), ("ja",), None)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".ndjson"])
+def test_a_list_a_row_and_lines_of_json(tmp_path: Path, suffix: str) -> None:
+    rows = Rows(("a", "b"), ("x", "y"), None)
+    found = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    path = tmp_path / f"rows{suffix}"
+    lines = "\n".join(map(json.dumps, found))
+    for content in (json.dumps(found), json.dumps(found, indent=2), lines):
+        assert read(write(path, content)) == rows
+    assert read(write(path, json.dumps(found[0], indent=2))) == Rows(("a",), ("x",), None)
+
+
+def test_a_field_of_any_length(tmp_path: Path) -> None:
+    text = "word " * 60_000
+    assert read(write(tmp_path / "rows.csv", f"text,label\n{text},x\n")).texts == (text,)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

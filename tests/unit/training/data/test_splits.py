@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.rows import Rows
-from training.data.splits import Split, find_leaks, normalise, split_rows
+from training.data.splits import Split, find_leaks, normalise, split_rows, unused_splits
 from training.errors import InvalidData
 from training.tasks import TASKS
 
@@ -70,6 +70,20 @@ def test_a_given_split_that_is_not_there(splits: tuple[str, str], missing: str, 
     assert f"No row is in the split {missing!r}" in message
     assert f"{splits[0]!r} (3), {splits[1]!r} (1)" in message
     assert flag in message
+
+
+@pytest.mark.parametrize("other", ["Train", "train\u200b", "TEST", "\uff54est"])
+def test_a_split_that_is_spelled_in_two_ways_loses_no_rows_silently(other: str) -> None:
+    splits = ("train", "train", "test", other)
+    message = refusal(rows_of({"a": 4}, splits))
+    assert f"1 rows are in the split {other!r} and" in message
+    assert "Spell the two alike" in message
+
+
+def test_rows_of_other_splits_are_counted() -> None:
+    rows = rows_of({"a": 4, "b": 4}, ("train", "train", "test", "dev") * 2)
+    assert unused_splits(rows, split_rows(rows, TASK, seed=0)) == {"dev": 2}
+    assert unused_splits(rows_of({"a": 8}), Split(np.arange(4), np.arange(4, 8), False)) == {}
 
 
 def test_one_split_for_both() -> None:

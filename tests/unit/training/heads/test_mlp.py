@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -119,6 +120,23 @@ def test_nets_learn_in_one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_nets_take_no_more_cores_than_the_process_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a fleet's process, which has one: the others have jobs of their own."""
+    sizes: list[int] = []
+
+    class Watched(ThreadPoolExecutor):
+        def __init__(self, size: int) -> None:
+            sizes.append(size)
+            super().__init__(size)
+
+    monkeypatch.setattr(mlp, "ThreadPoolExecutor", Watched)
+    monkeypatch.setattr(mlp, "EPOCHS", (1,))
+    monkeypatch.setattr("backbone.cores._limit", 1)
+    problem, folds = problem_of(*blobs(2, 8), 2, 0)
+    fit_head(Mlp(), Classification(), problem, folds)
+    assert set(sizes) == {1}
 
 
 def test_heavier_rows_are_learnt_first() -> None:
