@@ -35,10 +35,14 @@ class Spans:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextRow:
-    """One preprocessed text: token ids [t], int64, 1 <= t <= max_length; spans if asked for."""
+    """One preprocessed text: token ids [t], int64, 1 <= t <= max_length; spans if asked for.
+
+    `truncated` says that the text had more tokens, which were cut off.
+    """
 
     ids: NDArray[np.int64]
     spans: Spans | None = None
+    truncated: bool = False
 
     @property
     def length(self) -> int:
@@ -93,7 +97,12 @@ class TextPreprocessor:
         ids = np.asarray(encoding.ids or [self._pad_id], dtype=np.int64)
         # The encoding itself is not kept: it holds the tokens that were cut off, too, and took
         # 10 MB for a text of 100,000 characters.
-        return TextRow(ids, _spans(encoding, len(prompt)) if with_spans else None)
+        return TextRow(
+            ids,
+            spans=_spans(encoding, len(prompt)) if with_spans else None,
+            # What was cut off is copied by asking for it: of short rows nothing was.
+            truncated=len(ids) == self._max_length and bool(encoding.overflowing),
+        )
 
     def text_of(self, ids: Sequence[int]) -> str | None:
         """The text for which the tokenizer gives exactly `ids`, special tokens included, or None.

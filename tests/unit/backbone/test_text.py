@@ -94,6 +94,23 @@ def test_a_row_made_at_once_or_beside_others_is_the_same(
                 assert np.array_equal(one.spans.positions, other.spans.positions)
 
 
+@pytest.mark.parametrize("with_spans", [False, True])
+@pytest.mark.parametrize(
+    ("text", "is_truncated"),
+    [("", False), ("in in in in", False), ("in in in in in", True), ("in " * 1000, True)],
+    ids=["empty", "as long as may be", "one token more", "much longer"],
+)
+def test_a_row_knows_that_its_text_was_truncated(
+    preprocessor: TextPreprocessor, text: str, is_truncated: bool, with_spans: bool
+) -> None:
+    ways = [
+        preprocessor.row(text, with_spans),
+        preprocessor.row(text, with_spans, at_once=True),
+        *preprocessor.rows([text], with_spans),
+    ]
+    assert [row.truncated for row in ways] == [is_truncated] * 3
+
+
 def test_what_is_cut_off_has_no_span(preprocessor: TextPreprocessor) -> None:
     row = preprocessor.row("in " * 50, with_spans=True)
     assert row.spans is not None
