@@ -113,16 +113,16 @@ def is_roomy(request: Load, waiting: Waiting, queue: Queue, time_left_s: float |
     )
 
 
-def find_excess(request: Load, queue: Queue, time_s: float) -> str | None:
+def find_excess(request: Load, tokens_per_s: float, time_s: float) -> str | None:
     """Tell why a request could not be done in `time_s` if nobody else asked; None if it could."""
-    own_s = request.tokens / queue.tokens_per_s
+    own_s = request.tokens / tokens_per_s
     if own_s <= time_s:
         return None
     fitting = max(1, int(request.rows * max(time_s, 0) / own_s))
     return (
-        f"{request.rows} rows of {request.tokens} tokens would take about {own_s:.1f} seconds with "
-        f"nobody else there, and have {max(time_s, 0):.1f}; send at most {fitting} such inputs at "
-        "once"
+        f"{request.rows} rows of {request.tokens} tokens would take at least {own_s:.1f} seconds "
+        f"with nobody else there, and have {max(time_s, 0):.1f}; send at most {fitting} such "
+        "inputs at once"
     )
 
 

@@ -245,9 +245,10 @@ class Engine:
             tenants=self._queue.tenants,
         )
         limits = self._limits
-        bounds = Queue(limits.queue_rows, limits.longest_wait_s, self._workers.tokens_per_s)
+        bounds = Queue(limits.queue_rows, limits.longest_wait_s, self._workers.speed.tokens_per_s)
         if time_left is not None:
-            _refuse_endless(load, bounds, time_left, limits.request_s)
+            fastest = self._workers.speed.upper_bound
+            _refuse_endless(load, fastest, time_left, limits.request_s)
         if is_roomy(load, waiting, bounds, time_left):
             return
         verdict = admit(load, waiting, bounds, time_left, Load(*self._queue.largest_but(tenant)))
@@ -321,15 +322,15 @@ def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield texts[start:]
 
 
-def _refuse_endless(load: Load, queue: Queue, time_left_s: float, request_s: float) -> None:
+def _refuse_endless(load: Load, tokens_per_s: float, time_left_s: float, request_s: float) -> None:
     """Raise TooLarge or DeadlineExceeded for what could not be done in time by itself.
 
     To try it again would be in vain, so it is not refused as an overload.
     """
-    excess = find_excess(load, queue, request_s)
+    excess = find_excess(load, tokens_per_s, request_s)
     if excess is not None:
         raise TooLarge(excess)
-    excess = find_excess(load, queue, time_left_s)
+    excess = find_excess(load, tokens_per_s, time_left_s)
     if excess is not None:
         raise DeadlineExceeded(f"{excess}, or allow more time")
 

@@ -28,13 +28,13 @@ from service.engine.fair_queue import FairQueue
 from service.engine.job import Abandoned, Entry, Job, Outcome
 from service.engine.priority import give_way
 from service.engine.slots import LoraSlots
+from service.engine.speed import Speed
 from service.metrics import EngineMetrics
 
 logger = logging.getLogger(__name__)
 _SLICE_S = 0.002  # of heads, and what is done is handed over
 _SLOW_BYTES = 2**20  # of heads: more takes a millisecond a row
 _FULL_BATCHES = 2  # that wait make one run more worth it
-_SMOOTHING = 0.1  # weight of the newest batch in the measured speed
 Deliver = Callable[[Sequence[Outcome]], None]
 _Passed = tuple[Entry, Features, int]  # a row, what its run gave, its place in that
 
@@ -66,7 +66,7 @@ class Workers:
         lock = threading.RLock()
         self.changed = threading.Condition(lock)
         self._passes = threading.Condition(lock)  # rows that pass, for the thread that runs them
-        self.tokens_per_s = tokens_per_s  # of all runs together, as measured lately
+        self.speed = Speed(tokens_per_s, time.monotonic)
         self._backbone = backbone
         known = backbone.manifest.features.items()
         self._padded = {name for name, feature in known if feature.per_token}
@@ -300,8 +300,7 @@ class Workers:
         padded = max(entry.length for entry in entries) * len(entries)
         if padded >= self._limits.tokens / 2:  # small batches do not say what can be done
             with self.changed:
-                speed = text * max(self._runs, self._running) / seconds
-                self.tokens_per_s += _SMOOTHING * (speed - self.tokens_per_s)
+                self.speed.measure(text * max(self._runs, self._running) / seconds)
         metrics.backbone_seconds.observe(seconds)
         metrics.batch_rows.observe(len(entries))
         adapters = {id(adapter) for job in _jobs(entries) for adapter in job.adapters}

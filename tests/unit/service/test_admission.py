@@ -142,12 +142,12 @@ def test_who_has_nothing_waiting_joins_with_more_than_a_share_while_half_is_free
 
 
 def test_what_takes_too_long_by_itself_is_told_how_much_would_not() -> None:
-    assert find_excess(Load(100, 9000), QUEUE, 9.0) is None
-    excess = find_excess(Load(100, 18_000), QUEUE, 9.0)
+    assert find_excess(Load(100, 9000), QUEUE.tokens_per_s, 9.0) is None
+    excess = find_excess(Load(100, 18_000), QUEUE.tokens_per_s, 9.0)
     assert excess is not None
-    assert "about 18.0 seconds" in excess
+    assert "at least 18.0 seconds" in excess
     assert "at most 50 such inputs" in excess
-    assert "at most 1 such inputs" in str(find_excess(Load(1, 18_000), QUEUE, -1.0))
+    assert "at most 1 such inputs" in str(find_excess(Load(1, 18_000), QUEUE.tokens_per_s, -1.0))
 
 
 def test_the_time_until_there_is_room() -> None:

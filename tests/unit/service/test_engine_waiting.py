@@ -272,9 +272,9 @@ async def test_small_batches_say_nothing_of_what_the_backbone_can_do() -> None:
     async with running(FakeBackbone(), tokens_per_s=12_345) as engine:
         for _ in range(50):
             await answer(engine, adapter, ["x"])
-        assert engine._workers.tokens_per_s == 12_345
+        assert engine._workers.speed.tokens_per_s == 12_345
         await answer(engine, adapter, ["x " * 200])
-        assert engine._workers.tokens_per_s != 12_345
+        assert engine._workers.speed.tokens_per_s != 12_345
 
 
 async def test_the_jobs_of_one_request_are_admitted_as_one() -> None:
