@@ -21,6 +21,15 @@ def prediction_table(
     return columns, rows
 
 
+def truncation_note(n_texts: int, positions: Sequence[int]) -> str:
+    """Say which texts of a request were cut, counted from 1 as in the table."""
+    which = ", ".join(str(position + 1) for position in positions)
+    return (
+        f"Note: {len(positions)} of {n_texts} texts are longer than the backbone reads and were "
+        f"cut: {which}."
+    )
+
+
 def _columns(prediction: "Prediction") -> Cells:
     if "entities" in prediction:
         return "text", "entity", "label", "score", "characters"

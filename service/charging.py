@@ -59,7 +59,8 @@ class Charging:
         finally:
             ask.facts.update(times.told())
         cost = sum(job.cost(len(rows), tokens) for job in jobs)
-        self._usage.add(tenant, rows=len(rows), tokens=tokens, cost=cost)
+        truncated = len(find_truncated(rows))
+        self._usage.add(tenant, rows=len(rows), tokens=tokens, truncated=truncated, cost=cost)
         return answers
 
     def count_request(self, tenant: str) -> None:
@@ -68,5 +69,10 @@ class Charging:
 
 
 def count_tokens(rows: Sequence[TextRow]) -> int:
-    """Of all rows together."""
+    """Sum the tokens of all rows."""
     return sum(row.length for row in rows)
+
+
+def find_truncated(rows: Sequence[TextRow]) -> list[int]:
+    """Return the positions of the rows whose texts were longer than the backbone reads."""
+    return [position for position, row in enumerate(rows) if row.truncated]

@@ -117,6 +117,7 @@ class Control:
             requests=used.requests,
             rows=used.rows,
             tokens=used.tokens,
+            truncated=used.truncated,
             compute_share=self._usage.share(tenant),
         )
 

@@ -18,7 +18,7 @@ from service import bounds
 from service.access import authorize
 from service.aside import aside
 from service.ask import Ask, loggable
-from service.charging import Charging, count_tokens
+from service.charging import Charging, count_tokens, find_truncated
 from service.directory import Directory
 from service.engine import Job
 from service.engine.job import Times
@@ -42,10 +42,11 @@ _PROMPT_NAMES: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """Vectors [n, d] of texts, and how many tokens were read."""
+    """Vectors [n, d] of texts, how many tokens were read, and which texts were cut."""
 
     vectors: NDArray[np.float32]
     tokens: int
+    truncated: list[int]
 
 
 class Embedder:
@@ -106,7 +107,8 @@ class Embedder:
         self._charging.count_request(tenant)
         vectors = [each.vector for (each,) in found if isinstance(each, answers.Embedded)]
         is_much = len(vectors) * width > bounds.INLINE_SCORES
-        return Embedded(await aside(is_much, to_unit_length, vectors, width), tokens)
+        scaled = await aside(is_much, to_unit_length, vectors, width)
+        return Embedded(scaled, tokens, find_truncated(rows))
 
 
 def choose_prompt(prompts: Mapping[str, str], input_type: str | None) -> str | None:

@@ -37,6 +37,7 @@ class EngineMetrics:
     queue_seconds: Histogram
     backbone_seconds: Histogram
     failed_rows: Counter
+    truncated_inputs: Counter
     lora_fills: Counter
 
 
@@ -151,6 +152,12 @@ class Metrics:
         self.failed_rows = Counter(
             "headstock_failed_rows", "Rows that failed alone.", ["backbone"], registry=registry
         )
+        self.truncated_inputs = Counter(
+            "headstock_truncated_inputs",
+            "Inputs that were longer than the backbone reads, and were cut.",
+            ["backbone"],
+            registry=registry,
+        )
         self.lora_fills = Counter(
             "headstock_lora_fills",
             "LoRAs copied into the graph's pool, because a row needed one that was not there.",
@@ -226,6 +233,7 @@ class Metrics:
             queue_seconds=self.queue_seconds.labels(backbone),
             backbone_seconds=self.backbone_seconds.labels(backbone),
             failed_rows=self.failed_rows.labels(backbone),
+            truncated_inputs=self.truncated_inputs.labels(backbone),
             lora_fills=self.lora_fills.labels(backbone),
         )
 

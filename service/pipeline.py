@@ -16,7 +16,7 @@ from service.access import authorize
 from service.answers import count, to_prediction
 from service.aside import aside
 from service.ask import Ask, loggable
-from service.charging import Charging, count_tokens
+from service.charging import Charging, count_tokens, find_truncated
 from service.directory import Directory
 from service.engine import Engine, Job
 from service.engine.admission import Load
@@ -237,6 +237,7 @@ def _response(tenant: str, texts: Sequence[str], answered: Answered) -> PredictR
             tenant=tenant, name=release.adapter, version=release.number, digest=release.digest
         ),
         backbone=release.backbone,
+        truncated=find_truncated(answered.rows),
         predictions=[
             to_prediction(answer, text, row.spans.characters if row.spans else ())
             for answer, text, row in zip(answered.answers, texts, answered.rows, strict=True)

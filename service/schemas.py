@@ -81,7 +81,8 @@ class Quota(Wire):
 class TenantUsage(Wire):
     """What a tenant has, and what it used of the server that answers, since that one started.
 
-    `compute_share` is its part of all that was computed there, 0 to 1.
+    `truncated` inputs of its `rows` were longer than the backbone reads. `compute_share` is its
+    part of all that was computed there, 0 to 1.
     """
 
     adapters: int
@@ -91,6 +92,7 @@ class TenantUsage(Wire):
     requests: int
     rows: int
     tokens: int
+    truncated: int
     compute_share: float
 
 
@@ -310,11 +312,22 @@ class AdapterRef(Wire):
     digest: str
 
 
+Truncated = Annotated[
+    list[int],
+    Field(
+        description="Positions, from 0, of the inputs that were longer than the backbone reads. "
+        "They were cut: what stands beyond its last token has no part in the answer.",
+        examples=[[]],
+    ),
+]
+
+
 class PredictResponse(Wire):
-    """One prediction an input, in the inputs' order; the adapter's task says of which kind."""
+    """One prediction per input, in the inputs' order; the adapter's task says of which kind."""
 
     adapter: AdapterRef
     backbone: str
+    truncated: Truncated
     predictions: list[Prediction]
 
 
@@ -384,12 +397,13 @@ class TokenUsage(Wire):
 
 
 class EmbeddingsResponse(Wire):
-    """One embedding an input, in the inputs' order."""
+    """One embedding per input, in the inputs' order."""
 
     object: Literal["list"] = "list"
     data: list[Embedding]
     model: str
     usage: TokenUsage
+    truncated: Truncated
 
 
 class ModelInfo(Wire):

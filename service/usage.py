@@ -16,18 +16,20 @@ OPERATORS = "no tenant"
 
 @dataclass(slots=True)
 class Used:
-    """Of one tenant. `cost` is what its rows were charged with in the queue, in tokens."""
+    """Count for one tenant. `cost` is what its rows were charged with in the queue, in tokens."""
 
     requests: int = 0
     rows: int = 0
     tokens: int = 0
+    truncated: int = 0
     cost: int = 0
 
-    def add(self, requests: int, rows: int, tokens: int, cost: int) -> None:
+    def add(self, requests: int, rows: int, tokens: int, truncated: int, cost: int) -> None:
         """Count more."""
         self.requests += requests
         self.rows += rows
         self.tokens += tokens
+        self.truncated += truncated
         self.cost += cost
 
 
@@ -40,10 +42,16 @@ class Usage(Collector):
         self._cost = 0
 
     def add(
-        self, tenant: str, requests: int = 0, rows: int = 0, tokens: int = 0, cost: int = 0
+        self,
+        tenant: str,
+        requests: int = 0,
+        rows: int = 0,
+        tokens: int = 0,
+        truncated: int = 0,
+        cost: int = 0,
     ) -> None:
         """Count what was answered; an operator's own requests are of the tenant ""."""
-        self._used[tenant].add(requests, rows, tokens, cost)
+        self._used[tenant].add(requests, rows, tokens, truncated, cost)
         self._cost += cost
 
     def forget(self, tenant: str) -> None:
@@ -63,12 +71,13 @@ class Usage(Collector):
         used = sorted(self._used.items(), key=lambda each: -each[1].cost)
         others = Used()
         for _, each in used[MOST_TENANTS:]:
-            others.add(each.requests, each.rows, each.tokens, each.cost)
+            others.add(each.requests, each.rows, each.tokens, each.truncated, each.cost)
         shown = [*used[:MOST_TENANTS], (OTHERS, others)]
         for name, text in (
             ("requests", "Requests for predictions or embeddings that were answered."),
             ("rows", "Inputs that were answered."),
             ("tokens", "Tokens of the inputs that were answered."),
+            ("truncated", "Inputs that were longer than the backbone reads, and were cut."),
             ("cost", "What inputs were charged with in the queue, in tokens."),
         ):
             family = CounterMetricFamily(

@@ -43,6 +43,7 @@ class TenantUsage(TypedDict):
     requests: int
     rows: int
     tokens: int
+    truncated: int
     compute_share: float
 
 
@@ -184,10 +185,14 @@ class AdapterRef(TypedDict):
 
 
 class Predictions(TypedDict):
-    """One prediction an input, in the inputs' order."""
+    """One prediction per input, in the inputs' order.
+
+    `truncated` has the positions of inputs that were longer than the backbone reads: they were cut.
+    """
 
     adapter: AdapterRef
     backbone: str
+    truncated: list[int]
     predictions: list[Prediction]
 
 
@@ -223,9 +228,13 @@ class Embedding(TypedDict):
 
 
 class Embeddings(TypedDict):
-    """One embedding an input, in the inputs' order, in OpenAI's shape."""
+    """One embedding per input, in the inputs' order, in OpenAI's shape.
+
+    `truncated` has the positions of inputs that were longer than the backbone reads: they were cut.
+    """
 
     object: Literal["list"]
     data: list[Embedding]
     model: str
     usage: dict[str, int]
+    truncated: list[int]

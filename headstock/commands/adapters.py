@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapters.errors import InvalidInput
-from headstock.answers import prediction_table
+from headstock.answers import prediction_table, truncation_note
 from headstock.commands.common import (
     DEFAULT_SERVER,
     USUAL_PAGE,
@@ -191,6 +191,8 @@ def predict(
         return
     title = f"{target}, version {answer['adapter']['version']}"
     show_table(title, *prediction_table(texts, answer["predictions"]))
+    if answer["truncated"]:
+        note(truncation_note(len(texts), answer["truncated"]))
 
 
 def _show(target: str, release: "Release", json: bool) -> None:

@@ -211,6 +211,7 @@ class Engine:
             self._forget(pendings, places)
             if times is not None:
                 _keep_time(times, pendings, has_waited=bool(entries))
+        self._metrics.truncated_inputs.inc(sum(row.truncated for row in rows))
         return [pending.complete() for pending in pendings]
 
     def _enqueue(self, job: Job, entries: Sequence[Entry]) -> Sequence[int]:

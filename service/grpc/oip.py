@@ -170,6 +170,9 @@ def _answer(
         model_name=str(model),
         model_version=str(found.version),
         id=request.id,
+        parameters={
+            name: pb.InferParameter(int64_param=value) for name, value in found.parameters.items()
+        },
         outputs=(
             pb.ModelInferResponse.InferOutputTensor(
                 name=tensor.name,

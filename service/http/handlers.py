@@ -282,7 +282,9 @@ def _embeddings(wanted: schemas.EmbeddingsRequest, found: Embedded) -> Response:
     ]
     usage = schemas.TokenUsage(prompt_tokens=found.tokens, total_tokens=found.tokens)
     return long_json_response(
-        schemas.EmbeddingsResponse(data=data, model=wanted.model, usage=usage)
+        schemas.EmbeddingsResponse(
+            data=data, model=wanted.model, usage=usage, truncated=found.truncated
+        )
     )
 
 

@@ -188,7 +188,11 @@ def _answer(request: InferRequest, model: ModelName, found: Inferred) -> Respons
         else:
             outputs.append(_described(tensor, data=tensor.to_json()))
     response = InferResponse(
-        model_name=str(model), model_version=str(found.version), id=request.id, outputs=outputs
+        model_name=str(model),
+        model_version=str(found.version),
+        id=request.id,
+        parameters=dict(found.parameters),
+        outputs=outputs,
     )
     content = response.model_dump_json(exclude_defaults=True).encode()
     if not parts:

@@ -14,6 +14,7 @@ from service.answers import to_prediction
 from service.aside import aside
 from service.ask import Ask
 from service.bounds import INLINE_SCORES
+from service.charging import find_truncated
 from service.oip.names import ModelName
 from service.oip.tensors import Tensor
 from service.pipeline import Answered, Pipeline
@@ -32,10 +33,16 @@ class Inference:
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """What was answered, and by which version."""
+    """What was answered, and by which version; `truncated` texts were cut."""
 
     version: int
     outputs: Sequence[Tensor]
+    truncated: int
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        """The parameters of the answer."""
+        return {"truncated_inputs": self.truncated} if self.truncated else {}
 
 
 async def infer(
@@ -78,7 +85,7 @@ async def infer(
         needs_all and n_scores > INLINE_SCORES,
         lambda: [known[name].make(name, answered, request.texts) for name in wanted],
     )
-    return Inferred(answered.release.number, outputs)
+    return Inferred(answered.release.number, outputs, len(find_truncated(answered.rows)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,11 +57,16 @@ class ResponseOutput(Part):
 
 
 class InferResponse(Part):
-    """What a model answered; the output `scores` is in the order of the model's labels."""
+    """What a model answered; the output `scores` is in the order of the model's labels.
+
+    The parameter `truncated_inputs` says how many texts were longer than the model reads and were
+    cut; it is left out if none was.
+    """
 
     model_name: str
     model_version: str
     id: str | None = None
+    parameters: Parameters = {}
     outputs: list[ResponseOutput]
 
 

@@ -1,4 +1,4 @@
-from headstock.answers import prediction_table
+from headstock.answers import prediction_table, truncation_note
 from headstock.client.answers import Entity, Prediction, Scored
 
 A: Scored = {"label": "a", "score": 0.75}
@@ -38,3 +38,8 @@ def test_tagging_shows_entities_and_says_where_there_are_none() -> None:
         ("in Oslo", "Oslo", "city", "0.900", "3-7"),
         ("x", "none", "", "", ""),
     ]
+
+
+def test_texts_that_were_cut_are_counted_from_one() -> None:
+    assert truncation_note(5, [0, 3]).startswith("Note: 2 of 5 texts are longer")
+    assert truncation_note(5, [0, 3]).endswith("cut: 1, 4.")

@@ -110,6 +110,7 @@ SCORED = schemas.Scored(label='a "label" é\u2028', score=0.1)
 RESPONSE = schemas.PredictResponse(
     adapter=schemas.AdapterRef(tenant="a", name="b", version=1, digest="c"),
     backbone="d",
+    truncated=[0, 2],
     predictions=[
         schemas.ClassificationPrediction(label="x", score=1e-9, top=[SCORED] * 3),
         schemas.MultilabelPrediction(labels=[], top=[SCORED]),
@@ -123,6 +124,7 @@ EMBEDDINGS = schemas.EmbeddingsResponse(
     ],
     model="m",
     usage=schemas.TokenUsage(prompt_tokens=1, total_tokens=1),
+    truncated=[1],
 )
 VERSIONS = schemas.VersionList(
     versions=[
