@@ -11,8 +11,10 @@ ALONE := $(addprefix tests/attacks/test_,cache_timing.py grpc_connections.py reg
 		registry_restore.py registry_restore_kill.py server_bodies.py server_connections.py \
 		server_objects.py server_requests.py server_uploads.py) \
 	$(addprefix tests/integration/test_,load.py replicas.py)
-# Minutes of exporting models that the other tests have few of, and downloads: in `make test-deploy`.
-SLOW := $(addprefix tests/integration/test_,families.py catalog_packages.py)
+# Minutes of exporting models, of fuzzing and of downloads, and a user's whole day in a network
+# namespace: in `make test-deploy`.
+SLOW := $(addprefix tests/integration/test_,catalog_packages.py families.py folders.py \
+		nothing_leaves.py sentence_transformers.py) tests/attacks/test_api_fuzz.py
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Where it is set, each of the hundreds of processes that tests start compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -46,7 +48,7 @@ test: check ## Lint, types and all tests
 		--ignore=tests/deploy $(addprefix --ignore=,$(ALONE) $(SLOW))
 	@$(BIN)/pytest $(ALONE)
 
-test-deploy: setup ## Families of encoders, packages of the catalogue, others' clients, servers behind nginx and HAProxy
+test-deploy: setup ## Minutes of exporting and fuzzing, packages of the catalogue, others' clients, nginx and HAProxy
 	@nginx -v 2>/dev/null && haproxy -v >/dev/null || { apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends nginx-light haproxy; }
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(SLOW)
