@@ -62,7 +62,7 @@ class _Set:
     @property
     def named_columns(self) -> tuple[str, ...]:
         """Options that name the columns."""
-        return ("--text-column", self.columns.text, "--label-column", self.columns.label)
+        return ("--input-column", self.columns.text, "--label-column", self.columns.label)
 
     @property
     def to_train(self) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 OF_MANY = ("publish", "ray", "server", "key")  # options that mean nothing without a manifest
 OF_ONE = (
-    *("data", "backbone", "text_column", "label_column", "split_column", "train_split"),
+    *("data", "test_data", "backbone", "input_column", "label_column", "split_column"),
+    "train_split",
     *("test_split", "task", "head", "weights", "names", "lora", "seed", "change", "run"),
     *("torch_weights", "augment", "peft", "any_base", "tune", "budget", "mlflow"),
     "unlabelled",

@@ -15,21 +15,30 @@ if TYPE_CHECKING:
 
 Data = Annotated[Path, typer.Argument(help="Rows: CSV, TSV, JSON or Parquet.", metavar="DATA")]
 File = Annotated[Path, typer.Argument(help="An adapter file.", metavar="FILE")]
-TextColumn = Annotated[str, typer.Option(help="Column with the texts.")]
+InputColumn = Annotated[
+    str, typer.Option("--input-column", "--text-column", help="Column with the texts.")
+]
 LabelColumn = Annotated[str, typer.Option(help="Column with the labels, values, tags or entities.")]
 SplitColumn = Annotated[str, typer.Option(help="Column with the split, where there is one.")]
 TrainSplit = Annotated[str, typer.Option(help="The split to train on.")]
 TestSplit = Annotated[str, typer.Option(help="The split to measure on.")]
+TestData = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file of its own for the test rows, in the columns of DATA.", metavar="FILE"
+    ),
+]
 
 
 def evaluate(
     file: File,
     data: Data,
-    text_column: TextColumn = "text",
+    input_column: InputColumn = "text",
     label_column: LabelColumn = "label",
     split_column: SplitColumn = "split",
     train_split: TrainSplit = "train",
     test_split: TestSplit = "test",
+    test_data: TestData = None,
     predictions: Annotated[
         Path | None,
         typer.Option(help="Write the answers, a JSON line a row of DATA or its test split."),
@@ -44,9 +53,10 @@ def evaluate(
     from training.output import check_output
 
     if predictions is not None:
-        check_output(predictions, file, data)
+        check_output(predictions, *filter(None, (file, data, test_data)))
     adapter = read_adapter_file(file)
-    columns = Columns(text_column, label_column, split_column, train_split, test_split)
+    names = (input_column, label_column, split_column, train_split, test_split)
+    columns = Columns(*names, test_data)
     with progress_bars() as stage:
         result = evaluate_adapter(
             adapter,

@@ -18,10 +18,11 @@ from headstock.commands.common import (
 )
 from headstock.commands.fleet import OF_MANY, OF_ONE, check_usage, run_fleet
 from headstock.commands.measure import (
+    InputColumn,
     LabelColumn,
     SplitColumn,
+    TestData,
     TestSplit,
-    TextColumn,
     TrainSplit,
     show_measured,
 )
@@ -84,11 +85,12 @@ def train(
     ] = None,
     server: Server = DEFAULT_SERVER,
     key: Key = "",
-    text_column: TextColumn = "text",
+    input_column: InputColumn = "text",
     label_column: LabelColumn = "label",
     split_column: SplitColumn = "split",
     train_split: TrainSplit = "train",
     test_split: TestSplit = "test",
+    test_data: TestData = None,
     task: Annotated[
         str,
         typer.Option(
@@ -182,7 +184,7 @@ def train(
     from training.recipe import make_recipe
     from training.train import Places, train_adapter
 
-    check_output(output, data, *([unlabelled] if unlabelled else []))
+    check_output(output, *filter(None, (data, test_data, unlabelled)))
     if any_base and peft is None:
         raise InvalidRecipe("--any-base is for the LoRA of --peft, and there is none")
     given = {
@@ -194,7 +196,8 @@ def train(
         "augment": augment,
     }
     recipe = make_recipe({**given, "lora": {} if lora else None}, change or ())
-    columns = Columns(text_column, label_column, split_column, train_split, test_split)
+    named = (input_column, label_column, split_column, train_split, test_split)
+    columns = Columns(*named, test_data)
     if tune is None:
         check_usage(context, ("budget",), "is for --tune, and there is none")
     check_lora(lora, tune, change or ())

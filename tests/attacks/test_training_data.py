@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 import pytest
@@ -13,7 +13,7 @@ from training.errors import InvalidData
 from training.tasks import TASKS
 
 
-def refusal(path: Path, content: str | bytes | None = None, **columns: str) -> str:
+def refusal(path: Path, content: str | bytes | None = None, **columns: Any) -> str:
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(InvalidData) as refused:
@@ -71,7 +71,7 @@ def test_a_header_alone(tmp_path: Path) -> None:
 def test_a_missing_column_with_a_near_one(tmp_path: Path) -> None:
     message = refusal(tmp_path / "rows.csv", "texts,label\na,b\n")
     assert "no column 'text'; it has 'texts', 'label'" in message
-    assert "--text-column 'texts'" in message
+    assert "--input-column 'texts'" in message
 
 
 def test_a_missing_column_with_none_near(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_named_split_column_must_exist(tmp_path: Path) -> None:
 
 def test_a_likely_label_is_not_proposed_as_the_text(tmp_path: Path) -> None:
     message = refusal(tmp_path / "rows.csv", "message,intent\na,b\n")
-    assert "it has 'message', 'intent'. Name the right one with --text-column" in message
+    assert "it has 'message', 'intent'. Name the right one with --input-column" in message
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
@@ -280,3 +280,32 @@ def test_labels_that_only_look_like_vectors_are_labels(
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps({"text": "a", "label": cell}) for cell in cells))
     assert read_rows(path, Columns(), TASKS["classification"]).targets == cells
+
+
+def test_a_file_of_test_rows_is_read_like_the_other(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,x\n")
+    for name, content, said in (
+        ("none.csv", None, f"There is no file {tmp_path}/none.csv"),
+        ("empty.csv", "", "empty.csv is empty"),
+        ("no-label.csv", "text\na\n", "no-label.csv has no column 'label'"),
+        ("bad.csv", "text,label\na,\n", "bad.csv: the label is empty in line 2"),
+        ("split.csv", "text,label,split\na,x,train\n", "rows of the split 'train', and with"),
+    ):
+        if content is not None:
+            (tmp_path / name).write_text(content)
+        assert said in refusal(tmp_path / "train.csv", test_data=tmp_path / name)
+
+
+def test_rows_of_another_split_beside_a_file_of_test_rows(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("text,label\na,x\n")
+    content = "text,label,split\na,x,train\nb,y,test\n"
+    message = refusal(tmp_path / "rows.csv", content, test_data=tmp_path / "test.csv")
+    assert "rows.csv has rows of the split 'test'" in message
+    assert "leave --test-data out" in message
+
+
+def test_one_file_for_both_training_and_test_rows(tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "rows.csv")
+    for name in ("rows.csv", "link.csv"):
+        message = refusal(tmp_path / "rows.csv", "text,label\na,x\n", test_data=tmp_path / name)
+        assert "cannot hold the training rows and be --test-data too" in message

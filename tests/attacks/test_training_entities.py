@@ -128,7 +128,7 @@ def test_rows_without_labels_are_not_rows_without_entities(tmp_path: Path) -> No
 
 
 def test_columns_that_are_not_there(tmp_path: Path) -> None:
-    assert "--text-column" in refusal(tmp_path, {"tokens": ["a"], "label": ["O"]})
+    assert "--input-column" in refusal(tmp_path, {"tokens": ["a"], "label": ["O"]})
     assert "--label-column" in refusal(tmp_path, {"text": ["a"], "tags": ["O"]})
 
 

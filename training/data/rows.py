@@ -20,13 +20,18 @@ Target = TypeVar("Target")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of columns, and of the splits within the split column."""
+    """Where labelled rows are: names of columns, and of the splits within the split column.
+
+    `test_data` is the file of the test rows if they are not in the file of the others. All rows of
+    a file are of one split then.
+    """
 
     text: str = "text"
     label: str = "label"
     split: str = DEFAULT_SPLIT_COLUMN
     train: str = "train"
     test: str = "test"
+    test_data: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +63,42 @@ class Rows(Generic[Target]):
 
 
 def read_rows(path: Path, columns: Columns, task: "Task[Target]") -> Rows[Target]:
-    """The rows of a CSV, TSV, JSON Lines or Parquet file; raises InvalidData.
+    """Read the rows of a CSV, TSV, JSON, JSON Lines or Parquet file; raises InvalidData.
 
     Texts stay as they are; splits lose surrounding white space. The split column may be absent,
-    unless it is asked for by another name than the default.
+    unless it is asked for by another name than the default. Rows of `columns.test_data` follow
+    those of `path`.
     """
-    table = read_table(path)
     if columns.text == columns.label:
         raise InvalidData(f"The text and the label cannot both be the column {columns.text!r}.")
+    if columns.test_data is None:
+        return _read_file(path, columns, task)
+    if columns.test_data.exists() and path.exists() and columns.test_data.samefile(path):
+        raise InvalidData(f"{path} cannot hold the training rows and be --test-data too.")
+    sides = {
+        split: _read_one_split(file, split, columns, task)
+        for file, split in ((path, columns.train), (columns.test_data, columns.test))
+    }
+    train, test = sides[columns.train], sides[columns.test]
+    splits = (columns.train,) * len(train.texts) + (columns.test,) * len(test.texts)
+    return Rows(train.texts + test.texts, train.targets + test.targets, splits)
+
+
+def _read_one_split(path: Path, split: str, columns: Columns, task: "Task[Target]") -> Rows[Target]:
+    """Read a file whose rows are all of one split; raises InvalidData where they say otherwise."""
+    rows = _read_file(path, columns, task)
+    others = sorted({*(rows.splits or ())} - {split})
+    if others:
+        raise InvalidData(
+            f"{path} has rows of the split {others[0]!r}, and with --test-data all of its rows are "
+            f"of {split!r}. Remove such rows or the column {columns.split!r}, or leave --test-data "
+            "out."
+        )
+    return rows
+
+
+def _read_file(path: Path, columns: Columns, task: "Task[Target]") -> Rows[Target]:
+    table = read_table(path)
     texts, targets = task.read(table, columns.text, columns.label)
     is_split = columns.split in table.columns
     if columns.split != DEFAULT_SPLIT_COLUMN or is_split:

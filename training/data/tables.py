@@ -70,7 +70,7 @@ class Table:
 
     def texts(self, column: str) -> list[str]:
         """The column of texts as they are; raises InvalidData."""
-        self.require(column, "--text-column")
+        self.require(column, "--input-column")
         return self.parse(column, as_text)
 
     def places(self, numbers: Sequence[int]) -> str:

@@ -50,6 +50,7 @@ class JobLine(_Part):
     tenant: Annotated[str, _name("tenant")]
     adapter: Annotated[str, _name("adapter")]
     data: Annotated[str, Field(min_length=1)]
+    test_data: Annotated[str, Field(min_length=1)] | None = None
     backbone: Annotated[str, Field(min_length=1)]
     unlabelled: Annotated[str, Field(min_length=1)] | None = None
     output: Annotated[str, Field(min_length=1)] | None = None
@@ -121,6 +122,9 @@ def _job(line: bytes, folder: Path, output: Path, backbones: Collection[str]) ->
             "backbone add SOURCE --name NAME"
         )
     data = _existing(folder, "data", found.data)
+    test_data = None
+    if found.test_data is not None:
+        test_data = _existing(folder, "test_data", found.test_data)
     unlabelled = None
     if found.unlabelled is not None:
         check_takes_unlabelled(found.recipe)
@@ -128,8 +132,8 @@ def _job(line: bytes, folder: Path, output: Path, backbones: Collection[str]) ->
     target = output / found.tenant / f"{found.adapter}{SUFFIX}"
     if found.output is not None:
         target = folder / found.output
-        check_output(target, data, *([unlabelled] if unlabelled else []))
-    columns = Columns(**found.columns.model_dump())
+        check_output(target, *filter(None, (data, test_data, unlabelled)))
+    columns = Columns(**found.columns.model_dump(), test_data=test_data)
     return Job(
         *(found.tenant, found.adapter, data, found.backbone, target, columns, found.recipe),
         unlabelled,

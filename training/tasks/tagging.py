@@ -39,7 +39,7 @@ class Tagging(OfClasses):
 
         Raises InvalidData.
         """
-        table.require(text, "--text-column")
+        table.require(text, "--input-column")
         table.require(label, "--label-column")
         texts, labels = table.parse(text, parse_text), table.parse(label, parse_labels)
         # What labels mean says the text: cells of both, at the place of the labels.

@@ -63,6 +63,38 @@ def test_texts_without_labels(
         assert said in " ".join(err.split())
 
 
+def test_two_files_are_measured_on_the_second(
+    home: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One is a list in JSON, the other tab-separated; one row of the second is in both."""
+    make_tiny_backbone(home / "backbones")
+    rows = [line.rsplit(",", 1) for line in data.read_text().splitlines()[1:]]
+    objects = [{"question": text, "intent": label} for text, label in rows[:-10]]
+    (tmp_path / "train.json").write_text(json.dumps(objects))
+    lines = ["\t".join(row) for row in (["question", "intent"], *rows[-10:], rows[0])]
+    (tmp_path / "test.tsv").write_text("\n".join(lines))
+    files = ("train.json", "--test-data", "test.tsv")
+    columns = ("--input-column", "question", "--label-column", "intent")
+    made = ("--backbone", "tiny", "--output", "a.safetensors", "--json")
+    code, out, err = run(monkeypatch, capsys, "train", *files, *columns, *made)
+    assert code == 0, err
+    trained = json.loads(out)
+    assert trained["manifest"]["training"]["rows"] == len(rows) - 10
+    assert trained["manifest"]["measured"]["rows"] == 11
+    assert any("stand in the training rows too: 1" in each for each in trained["warnings"])
+    evaluate = ("evaluate", "a.safetensors", *files, *columns, "--json")
+    code, out, err = run(monkeypatch, capsys, *evaluate, "--predictions", "rows.jsonl")
+    assert code == 0, err
+    assert json.loads(out)["adapter"] == trained["manifest"]["measured"]["adapter"]
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 11
+    code, _, err = run(monkeypatch, capsys, *evaluate, "--predictions", "test.tsv")
+    assert (code, "is the input itself" in err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -51,6 +51,24 @@ def test_every_format_reads_the_same_rows(tmp_path: Path, suffix: str) -> None:
     assert read(path) == Rows(('say "hi", you', "two\nlines"), ("a", "b"), ("x", "y"))
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("has_splits", [False, True])
+def test_test_rows_may_have_a_file_of_their_own(
+    tmp_path: Path, suffix: str, has_splits: bool
+) -> None:
+    """The files may be of two formats, and may say of which split they are."""
+    content = "text,label\na,x\nb,y\n"
+    if has_splits:
+        content = "text,label,split\na,x,train\nb,y, train \n"
+    train = write(tmp_path / "train.csv", content)
+    more = {"split": ["test"]} if has_splits else {}
+    test = write_as(tmp_path, suffix, {"text": ["c"], "label": ["x"], **more})
+    rows = read(train, Columns(test_data=test))
+    assert rows == Rows(("a", "b", "c"), ("x", "y", "x"), ("train", "train", "test"))
+    named = read(train, Columns(train="train", test="test", test_data=test))
+    assert named.fingerprint == rows.fingerprint
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_nothing_is_inferred_from_a_value(tmp_path: Path, suffix: str) -> None:
     rows = read(write_as(tmp_path, suffix, {"text": TRICKY, "label": TRICKY}))

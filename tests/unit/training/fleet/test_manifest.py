@@ -41,6 +41,13 @@ def test_a_line_is_a_job_with_paths_beside_the_manifest(folder: Path) -> None:
     assert full.recipe == Recipe(names="no", seed=3)
 
 
+def test_test_rows_may_have_a_file_beside_the_manifest(folder: Path) -> None:
+    (found,) = read(folder, job(0, test_data="1.csv"))
+    assert found.columns == Columns(test_data=folder / "1.csv")
+    assert "test_data: there is no file" in refused(folder, job(0, test_data="none.csv"))
+    assert "the input itself" in refused(folder, job(0, test_data="1.csv", output="1.csv"))
+
+
 def test_texts_without_labels_lie_beside_the_manifest_too(folder: Path) -> None:
     (found,) = read(folder, job(0, unlabelled="1.csv"))
     assert found.unlabelled == folder / "1.csv"
