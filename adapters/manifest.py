@@ -27,6 +27,8 @@ MAX_SITES = 254  # two tensors each, beside the smallest head's and the golden r
 MAX_SITE_CHARS = 200
 MAX_LABELS = 10_000
 MAX_LABEL_CHARS = 200
+MAX_FINDINGS = 64
+MAX_EVIDENCE = 16  # values of one finding, and elements of a list among them
 MAX_ELEMENTS = 100_000  # values and keys: 3 for each of 10,000 labels, 8 for each of 8,000 metrics
 MANIFEST_LIMITS = JsonLimits(elements=MAX_ELEMENTS, text_bytes=10_000, other_bytes=4 * 2**20)
 _FEW_KEYS = 30
@@ -151,6 +153,20 @@ class Measured(_Part):
     baselines: dict[Text, dict[Text, Estimate]]
 
 
+Severity = Literal["info", "warning"]
+_Fact = Text | Annotated[int, Field(ge=-(2**53), le=2**53)] | Real
+Evidence = _Fact | Annotated[tuple[_Fact, ...], Field(max_length=MAX_EVIDENCE)]
+
+
+class Finding(_Part):
+    """One result of a check of the training: `code` is stable, `evidence` is for programs."""
+
+    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+    severity: Severity
+    text: Annotated[str, Field(min_length=1, max_length=2000)]
+    evidence: Annotated[dict[Text, Evidence], Field(max_length=MAX_EVIDENCE)] = {}
+
+
 class Manifest(_Part):
     """One adapter version, less its tensors."""
 
@@ -168,6 +184,7 @@ class Manifest(_Part):
     lora: LoraSettings | None = None
     training: Training | None = None
     measured: Measured | None = None
+    findings: Annotated[tuple[Finding, ...], Field(max_length=MAX_FINDINGS, fail_fast=True)] = ()
 
     @property
     def temperature(self) -> float:
@@ -257,6 +274,10 @@ def _check_objects(content: dict[str, Any]) -> None:
     for name, value in {"manifest": content, **content, "measured.baselines": baselines}.items():
         if isinstance(value, dict) and len(value) > _FEW_KEYS:
             raise ValueError(f"{name[:80]}: {len(value)} keys are more than it can have")
+    findings = content.get("findings")
+    for finding in map(_object, findings if isinstance(findings, list) else ()):
+        if len(finding) > _FEW_KEYS or len(_object(finding.get("evidence"))) > MAX_EVIDENCE:
+            raise ValueError(f"findings: one has more keys, or more evidence than {MAX_EVIDENCE}")
     settings = _object(training.get("settings"))
     if len(settings) > _FEW_KEYS and not all(map(_is_setting, settings.values())):
         raise ValueError("training.settings: each is a text or a number")

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.adapter import Adapter
-from adapters.manifest import Manifest, Measured
+from adapters.manifest import Finding, Manifest, Measured
 from backbone import Backbone, BackboneNotFound, find_backbone, list_backbones, load_backbone
 from training.data.rows import Columns, Rows, read_rows
 from training.data.splits import Split, refuse_similar_splits, split_rows
 from training.errors import InvalidData
 from training.features import Encoded, FeatureCache, Progress, encode_texts
+from training.findings import find_truncated, make_finding
 from training.tasks import TASKS, Scored
 
 Score = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # an adapter's, of one row
@@ -32,7 +33,7 @@ class Evaluated:
     measured: Measured
     predictions: list[dict[str, Any]]
     held_out: bool
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def evaluate_adapter(
@@ -72,14 +73,18 @@ def evaluate_adapter(
     scored = score_texts(adapter.score, texts, encoded)
     is_test = np.flatnonzero(np.isin(asked, split.test))
     measured = measure_adapter(scored.pick(is_test), rows, split, manifest, seed, stage("measure"))
-    warnings = []
+    findings = [*find_truncated({"data": encoded.truncated}, encoded.max_length)]
     if len(asked) > len(split.test):
-        warnings.append(
-            f"the adapter was trained on these very rows: measured are the {len(split.test)} that "
-            f"its training held out, not all {len(asked)}"
+        findings.append(
+            make_finding(
+                "held-out-rows",
+                f"the adapter was trained on these very rows: measured are the {len(split.test)} "
+                f"that its training held out, not all {len(asked)}",
+                rows=len(split.test),
+            )
         )
     predictions = task.predictions(scored, manifest)
-    return Evaluated(measured, predictions, split.given or known_rows, tuple(warnings))
+    return Evaluated(measured, predictions, split.given or known_rows, tuple(findings))
 
 
 def score_texts(score: Score, texts: Sequence[str], encoded: Encoded) -> Scored:

@@ -22,7 +22,7 @@ from training.errors import TrainingError
 POOLED, TOKENS, LAYERS = "pooled", "tokens", "layers"
 Progress = Callable[[int, int], None]  # done, total
 Feature = NDArray[np.float32]
-Rows = list[tuple[bytes, Feature]]  # key, feature
+Rows = list[tuple[bytes, Feature, bool]]  # key, feature, whether the text was truncated
 _BATCH_TOKENS = 256  # small batches on one-threaded runs, one a core, are the fastest on CPU
 _KEYS_A_QUERY = 500  # SQLite allows 999 bound parameters in its older builds
 _WRITE_EVERY_S = 2.0
@@ -47,8 +47,8 @@ class FeatureCache:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
                 connection.execute(
-                    "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, row BLOB NOT NULL)"
-                    " WITHOUT ROWID"
+                    "CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, feature BLOB NOT NULL,"
+                    " truncated INTEGER NOT NULL) WITHOUT ROWID"
                 )
                 yield connection
         except (OSError, sqlite3.Error) as error:
@@ -60,21 +60,35 @@ class FeatureCache:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """Texts behind a backbone: [d] each, [L, d] of its layers, or [t, d] of the t `tokens`."""
+    """Texts behind a backbone: [d] each, [L, d] of its layers, or [t, d] of the t `tokens`.
+
+    `truncated` says of which texts the backbone has not read all: the rest of the `max_length`
+    tokens that it takes.
+    """
 
     features: Sequence[Feature]
     tokens: Sequence[Spans] | None = None
+    truncated: Sequence[bool] = ()
+    max_length: int | None = None
 
     def part(self, start: int, end: int) -> Self:
         """Texts `start` to `end`."""
-        tokens = None if self.tokens is None else self.tokens[start:end]
-        return replace(self, features=self.features[start:end], tokens=tokens)
+        return replace(
+            self,
+            features=self.features[start:end],
+            tokens=None if self.tokens is None else self.tokens[start:end],
+            truncated=self.truncated[start:end],
+        )
 
     def pick(self, places: Iterable[int]) -> Self:
         """Some of the texts."""
         found = list(places)
-        tokens = None if self.tokens is None else [self.tokens[place] for place in found]
-        return replace(self, features=[self.features[place] for place in found], tokens=tokens)
+        return replace(
+            self,
+            features=[self.features[place] for place in found],
+            tokens=None if self.tokens is None else [self.tokens[place] for place in found],
+            truncated=[self.truncated[place] for place in found] if self.truncated else (),
+        )
 
 
 NOTHING = Encoded(())
@@ -88,15 +102,17 @@ def encode_texts(
     progress: Progress,
     lora: Lora | None = None,
 ) -> Encoded:
-    """What a server gives to heads, of each text. Raises as `compute_features`."""
-    features = compute_features(backbone, texts, feature, cache, progress, lora)
+    """Compute what a server gives to heads, for each text. Raises as `compute_features`."""
+    rows = _compute_rows(backbone, texts, feature, cache, progress, lora)
+    features, truncated = [row for row, _ in rows], [is_truncated for _, is_truncated in rows]
+    max_length = backbone.manifest.preprocessing.max_length
     if not backbone.manifest.features[feature].per_token:
-        return Encoded(features)
+        return Encoded(features, None, truncated, max_length)
     tokens = [backbone.preprocess(text, with_spans=True).spans for text in texts]
     found = [each for each in tokens if each is not None]
     # As a server: special tokens have no tag.
     given = [row[each.positions] for row, each in zip(features, found, strict=True)]
-    return Encoded(given, found)
+    return Encoded(given, found, truncated, max_length)
 
 
 def compute_features(
@@ -111,6 +127,19 @@ def compute_features(
 
     What is done is kept at an interruption. Raises TrainingError, BackboneError.
     """
+    rows = _compute_rows(backbone, texts, feature, cache, progress, lora)
+    return [row for row, _ in rows]
+
+
+def _compute_rows(
+    backbone: Backbone,
+    texts: Sequence[str],
+    feature: str,
+    cache: FeatureCache,
+    progress: Progress,
+    lora: Lora | None,
+) -> list[tuple[Feature, bool]]:
+    """Compute the feature of each text, and whether the text was truncated."""
     known = backbone.manifest.features
     if feature not in known:
         hint = "; add it again under another name, with --layers" if feature == LAYERS else ""
@@ -121,10 +150,10 @@ def compute_features(
     behind = "" if lora is None else lora.digest
     keys = [_key(backbone, feature, behind, text) for text in texts]
     missing = dict(zip(keys, texts, strict=True))
-    found: dict[bytes, Feature] = {}
+    found: dict[bytes, tuple[Feature, bool]] = {}
     with cache.connection() as connection:
-        for key, row in _read(connection, list(missing)):
-            found[key] = np.frombuffer(row, dtype=np.float32).reshape(shape)
+        for key, row, truncated in _read(connection, list(missing)):
+            found[key] = np.frombuffer(row, dtype=np.float32).reshape(shape), bool(truncated)
             del missing[key]
         progress(len(found), len(found) + len(missing))
         unwritten: Rows = []
@@ -132,7 +161,7 @@ def compute_features(
         try:
             for rows in _run(backbone, missing, feature, lora):
                 unwritten += rows
-                found.update(rows)
+                found.update((key, (row, truncated)) for key, row, truncated in rows)
                 progress(len(found), len(set(keys)))
                 if time.monotonic() - written_at >= _WRITE_EVERY_S:
                     _write(connection, unwritten)
@@ -148,20 +177,20 @@ def _key(backbone: Backbone, feature: str, lora: str, text: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
-def _read(connection: sqlite3.Connection, keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def _read(connection: sqlite3.Connection, keys: list[bytes]) -> Iterator[tuple[bytes, bytes, int]]:
     for start in range(0, len(keys), _KEYS_A_QUERY):
         part = keys[start : start + _KEYS_A_QUERY]
         marks = ",".join("?" * len(part))
         yield from connection.execute(
-            f"SELECT key, row FROM features WHERE key IN ({marks})", part
+            f"SELECT key, feature, truncated FROM rows WHERE key IN ({marks})", part
         ).fetchall()
 
 
 def _write(connection: sqlite3.Connection, rows: Rows) -> None:
     with connection:
         connection.executemany(
-            "INSERT OR REPLACE INTO features VALUES (?, ?)",
-            [(key, row.tobytes()) for key, row in rows],
+            "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)",
+            [(key, feature.tobytes(), truncated) for key, feature, truncated in rows],
         )
 
 
@@ -182,10 +211,10 @@ def _run(
     def run(batch: list[tuple[bytes, TextRow]]) -> Rows:
         loras = [placed] * len(batch) if placed else ()
         values = backbone.run([row for _, row in batch], [feature], loras)[feature]
-        if not backbone.manifest.features[feature].per_token:
-            return [(key, value) for (key, _), value in zip(batch, values, strict=True)]
-        return [  # less their padding
-            (key, value[: row.length]) for (key, row), value in zip(batch, values, strict=True)
+        is_padded = backbone.manifest.features[feature].per_token
+        return [
+            (key, value[: row.length] if is_padded else value, row.truncated)
+            for (key, row), value in zip(batch, values, strict=True)
         ]
 
     pool = ThreadPoolExecutor(cores())

@@ -78,5 +78,5 @@ def fit_frozen(
             **({} if given is None else given.settings),
         },
         lora=lora,
-        notes=self_taught.notes,
+        findings=self_taught.findings,
     )

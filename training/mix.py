@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
+from adapters.manifest import Finding
 from adapters.scoring import mix_layers
 from training.examples import of_rows
 from training.features import Encoded
+from training.findings import make_finding
 from training.fitting import fit_frozen
 from training.heads.base import Floats, Fold, Problem, as_finite
 from training.heads.select import quiet_solvers
@@ -34,8 +36,8 @@ _LEAST_SIZE = 1e-4  # of the largest layer's: one that is the same for all rows 
 
 def fit_with_mix(
     workshop: Workshop, rows: TrainingRows, encoded: Encoded, named: Encoded
-) -> tuple[Fitted, tuple[str, ...]]:
-    """A head on a mix of layers or on the last one, by their loss out of fold; notes for the user.
+) -> tuple[Fitted, tuple[Finding, ...]]:
+    """Fit a head on a mix of layers or on the last one, by their loss out of fold.
 
     The mix is learned once, on all rows: folds of its own would fit it to fewer, and its few
     numbers can win little by knowing the rows that are held out.
@@ -55,8 +57,8 @@ def fit_with_mix(
         "out_of_fold_loss_mix": mixed.fit.loss,
         "out_of_fold_loss_pooled": pooled.fit.loss,
     }
-    notes = () if is_better else (_note(pooled.fit.loss, mixed.fit.loss),)
-    return replace(found, settings={**found.settings, **losses}), notes
+    findings = () if is_better else (_left_out(pooled.fit.loss, mixed.fit.loss),)
+    return replace(found, settings={**found.settings, **losses}), findings
 
 
 def last_layers(encoded: Encoded) -> Encoded:
@@ -199,8 +201,11 @@ def _standard(y: NDArray[Any]) -> Floats:
     return centred / np.where(deviations > 0, deviations, 1)
 
 
-def _note(pooled: float, mixed: float) -> str:
-    return (
+def _left_out(pooled: float, mixed: float) -> Finding:
+    return make_finding(
+        "mix-left-out",
         f"a mix of the layers did not clearly lower the loss out of fold ({mixed:.4f}, and "
-        f"{pooled:.4f} without): the adapter is a head on the last layer"
+        f"{pooled:.4f} without): the adapter is a head on the last layer",
+        loss_with=mixed,
+        loss_without=pooled,
     )

@@ -1,17 +1,16 @@
 """Labelled rows to an adapter: read, split, featurise, fit, measure, write; top to bottom."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters.adapter import build_adapter
-from adapters.manifest import Calibration, Manifest, Training
+from adapters.manifest import Calibration, Finding, Manifest, Training
 from adapters.scoring import build_scorer
 from backbone import Backbone
 from training.data.names import similar_names
@@ -21,6 +20,7 @@ from training.data.unlabelled import NONE, read_unlabelled
 from training.errors import InvalidRecipe, named_counts
 from training.evaluate import measure_adapter, score_texts
 from training.features import LAYERS, POOLED, TOKENS, Encoded, FeatureCache
+from training.findings import find_truncated, make_finding, number_rows
 from training.finetune.fitting import fit_with_lora
 from training.fitting import fit_frozen
 from training.heads.base import GOLDEN_ROWS
@@ -35,12 +35,11 @@ from training.workshop import Fitted, Stage, TrainingRows, Workshop, usual_names
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished adapter; `warnings` are for the user's eyes."""
+    """A finished adapter."""
 
     content: bytes
     digest: str
     manifest: Manifest
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,14 @@ class Places:
     run: Path | None = None
     resume: bool = False
     weights: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a recipe comes from: settings and findings of a search, for the manifest."""
+
+    settings: Mapping[str, str | float] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,13 +125,12 @@ def train_adapter(
     stage: Stage,
     places: Places = Places(),
     given: PeftLora | None = None,
-    origin: Mapping[str, str | float] = MappingProxyType({}),
+    origin: Origin = Origin(),
     unlabelled: Path | None = None,
 ) -> Trained:
     """Train on the training rows, measure once on the test rows; with a `given` LoRA a head alone.
 
-    `origin` says where the recipe comes from, for the manifest's settings; `unlabelled` is a file
-    of texts that may teach too.
+    `unlabelled` is a file of texts that may teach too.
 
     Raises:
         InvalidRecipe: LoRA is to be trained, and is given.
@@ -151,7 +157,7 @@ def train_lesson(
     encoded: Encoded,
     digest: str,
     given: PeftLora | None = None,
-    origin: Mapping[str, str | float] = MappingProxyType({}),
+    origin: Origin = Origin(),
 ) -> Trained:
     """As `train_adapter`, from the features of `lesson.texts` on the backbone of this `digest`.
 
@@ -165,23 +171,29 @@ def train_lesson(
     train, test = encoded.part(0, n_train), encoded.part(n_train, n_known)
     named, more = encoded.part(n_known, n_named), encoded.part(n_named, len(encoded.features))
 
-    fitted, notes = None, tuple[str, ...]()
+    fitted, found = None, () if given is None else given.findings
     if recipe.lora is not None:
-        fitted, notes = fit_with_lora(workshop, recipe.lora, teaching, train, named, more)
+        fitted, found = fit_with_lora(workshop, recipe.lora, teaching, train, named, more)
     if fitted is not None:
         test = workshop.encode(lesson.test_texts, "test features", fitted.lora)
     elif recipe.mix:
-        fitted, notes = fit_with_mix(workshop, teaching, train, named)
+        fitted, found = fit_with_mix(workshop, teaching, train, named)
         test = last_layers(test) if fitted.mix is None else test
     else:
         fitted = fit_frozen(workshop, teaching, train, named, more, given)
 
-    manifest = _manifest(recipe, digest, lesson, fitted, origin)
+    manifest = _manifest(recipe, digest, lesson, fitted, origin.settings)
     tensors = dict(fitted.fit.head.tensors)
     scorer = build_scorer(manifest, tensors, fitted.vectors.shape[1])
     scored = score_texts(scorer.score, lesson.test_texts, test)
     measured = measure_adapter(scored, rows, split, manifest, recipe.seed, stage("measure"))
     manifest = manifest.model_copy(update={"measured": measured})
+    findings = (
+        *(*origin.findings, *teaching.unlabelled.findings, *fitted.findings, *found),
+        *_findings(task, lesson, fitted, manifest),
+        *find_truncated({"training": train.truncated, "test": test.truncated}, train.max_length),
+    )
+    manifest = manifest.model_copy(update={"findings": findings})
     if fitted.lora is not None:
         tensors |= fitted.lora.tensors()
     golden = fitted.fit.head.golden
@@ -190,10 +202,7 @@ def train_lesson(
     )
     if run is not None:
         run.end()
-    notes = notes if given is None else given.notes
-    notes = (*teaching.unlabelled.notes, *fitted.notes, *notes)
-    warnings = (*notes, *_warnings(task, lesson, fitted, manifest))
-    return Trained(content, hashlib.sha256(content).hexdigest(), manifest, warnings)
+    return Trained(content, hashlib.sha256(content).hexdigest(), manifest)
 
 
 def _manifest(
@@ -203,7 +212,7 @@ def _manifest(
     fitted: Fitted,
     origin: Mapping[str, str | float],
 ) -> Manifest:
-    """All but what is measured."""
+    """Describe all except what is measured and found."""
     task, fit, split = TASKS[recipe.task], fitted.fit, lesson.split
     labels = lesson.teaching.labels
     calibrated = task.NAME != "regression"
@@ -250,44 +259,57 @@ def golden_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return golden
 
 
-def _warnings(
+def _findings(
     task: Task[Any], lesson: Lesson, fitted: Fitted, manifest: Manifest
-) -> tuple[str, ...]:
-    """What a careful person would point out before trusting the figures."""
+) -> Iterator[Finding]:
+    """Point out what a careful person would look at before trusting the figures."""
+    yield from _about_names(lesson)
     leaks = find_leaks(lesson.rows, lesson.split)
-    warnings = _about_names(lesson)
-    if leaks.count:
-        warnings.append(
-            f"test rows that stand in the training rows too: {leaks.count}; the figures flatter: "
-            f"{_quoted(leaks.examples)}"
+    if leaks.rows:
+        yield make_finding(
+            "leaked-test-rows",
+            f"test rows that stand in the training rows too: {len(leaks.rows)} "
+            f"({number_rows(leaks.rows)} of the data); the figures flatter",
+            rows=len(leaks.rows),
         )
     if leaks.conflicts and task.KIND != VALUES:  # values of equal texts scatter, and may
-        warnings.append(
-            f"training texts with different labels in different rows: {leaks.conflicts}: "
-            f"{_quoted(leaks.conflict_examples)}"
+        yield make_finding(
+            "conflicting-labels",
+            f"training texts with different labels in different rows: {len(leaks.conflicts)} "
+            f"({number_rows(leaks.conflicts)} of the data)",
+            texts=len(leaks.conflicts),
         )
     if not fitted.fit.head.converged:
-        warnings.append("the solver stopped before it converged: the fit may be improved on")
-    if better := _better_baselines(manifest):
-        warnings.append(
-            f"the adapter is no better than: {', '.join(better)}; this backbone may not fit the "
-            "domain, or the rows are too few"
+        yield make_finding(
+            "not-converged",
+            "the solver stopped before it converged: the fit may be improved on",
         )
-    return tuple(warnings)
+    if better := _better_baselines(manifest):
+        yield make_finding(
+            "weak-adapter",
+            f"the adapter is no better than: {', '.join(better)}; this backbone may not fit the "
+            "domain, or the rows are too few",
+            baselines=tuple(better),
+        )
 
 
-def _about_names(lesson: Lesson) -> list[str]:
+def _about_names(lesson: Lesson) -> Iterator[Finding]:
     """Labels that look alike, and rows of splits that nothing uses."""
-    warnings = []
     if similar := similar_names(lesson.teaching.labels):
         groups = "; ".join(" and ".join(map(ascii, group)) for group in similar[:EXAMPLES])
-        warnings.append(
-            f"labels that differ in case, Unicode form, spaces or invisible characters alone: "
-            f"{groups}; they are trained as different ones"
+        yield make_finding(
+            "similar-labels",
+            "labels that differ in case, Unicode form, spaces or invisible characters alone: "
+            f"{groups[:1500]}; they are trained as different ones",
+            groups=len(similar),
         )
     if unused := unused_splits(lesson.rows, lesson.split):
-        warnings.append(f"rows of other splits are not used: {named_counts(unused.items())}")
-    return warnings
+        shown = named_counts(unused.items())
+        yield make_finding(
+            "unused-rows",
+            f"rows of other splits are not used: {shown[:1500]}",
+            rows=sum(unused.values()),
+        )
 
 
 def _better_baselines(manifest: Manifest) -> list[str]:
@@ -297,7 +319,3 @@ def _better_baselines(manifest: Manifest) -> list[str]:
         return []
     first, ours = next(iter(measured.adapter.items()))
     return [name for name, them in measured.baselines.items() if them[first].value >= ours.value]
-
-
-def _quoted(examples: Sequence[str]) -> str:
-    return ", ".join(f'"{example[:60]}"' for example in examples)

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from adapters.manifest import Finding
 from training.data.unlabelled import Unlabelled
 from training.errors import InvalidRecipe
 from training.features import Encoded
+from training.findings import make_finding
 from training.heads import METHODS, Chosen, Fold, MethodName, Problem, choose_head
 from training.heads.base import Floats, Settings, as_finite
 from training.heads.outputs import raw_outputs
@@ -31,13 +33,10 @@ SHARPNESSES = (1.0, 2.0, 4.0)
 MOST_JUDGED = 4_000
 GUESS_WEIGHT = 1 / 3  # of the weight that a labelled row of the class has
 _LEAST = 1e-12
-_NO_GAIN = (
-    "the unlabelled texts were no clear gain for rows that were held out: the adapter is of the "
-    "labelled rows alone"
-)
-_UNTAUGHT = (
+_UNTAUGHT = make_finding(
+    "unlabelled-left-out",
     "the prototypes that LoRA was trained beside had the least loss of rows that were held out: "
-    "they are the head, and unlabelled texts teach nothing there"
+    "they are the head, and unlabelled texts teach nothing there",
 )
 
 
@@ -76,7 +75,7 @@ class SelfTaught:
     chosen: Chosen
     teacher: Teacher | None
     tried: dict[str, str | float]
-    notes: tuple[str, ...] = ()  # for the user's eyes
+    findings: tuple[Finding, ...] = ()
 
     def to_fit(self, x: NDArray[np.float32] | None) -> Chosen:
         """What was chosen, with the problem to fit at last."""
@@ -97,7 +96,7 @@ class SelfTaught:
             self.without,
             None,
             {**self.tried, "unlabelled": "no"},
-            self.notes if self.teacher is None else (_UNTAUGHT,),
+            self.findings if self.teacher is None else (_UNTAUGHT,),
         )
 
 
@@ -140,7 +139,14 @@ def choose_with_guesses(
         "unlabelled_sharpness": teacher.sharpness,
     }
     if not is_better:
-        return SelfTaught(without, without, None, tried, (_NO_GAIN,))
+        no_gain = make_finding(
+            "unlabelled-left-out",
+            "the unlabelled texts were no clear gain for rows that were held out: the adapter is "
+            "of the labelled rows alone",
+            loss_with=chosen.loss,
+            loss_without=without.loss,
+        )
+        return SelfTaught(without, without, None, tried, (no_gain,))
     return SelfTaught(without, chosen, teacher, tried)
 
 

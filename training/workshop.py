@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.lora import Lora
+from adapters.manifest import Finding
 from backbone import Backbone
 from training.data.unlabelled import NONE, Unlabelled
 from training.examples import Examples, name_as_text, of_rows, of_tokens
@@ -61,7 +62,7 @@ class TrainingRows:
 class Fitted:
     """A head with what stands before it. `vectors` [m, d] are those that it was fitted on.
 
-    `settings` are for the manifest, `notes` for the user's eyes.
+    `settings` and `findings` are for the manifest.
     """
 
     fit: Fit
@@ -70,7 +71,7 @@ class Fitted:
     settings: dict[str, str | float]
     lora: Lora | None = None
     mix: tuple[float, ...] | None = None
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def usual_names(

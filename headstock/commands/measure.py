@@ -1,6 +1,7 @@
 """`headstock evaluate`, `inspect`: what an adapter is worth, and what is in its file."""
 
 import json as json_module
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from headstock.output import note, show_json, show_table
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
-    from adapters.manifest import Estimate, Manifest, Measured
+    from adapters.manifest import Estimate, Finding, Manifest, Measured
 
 Data = Annotated[Path, typer.Argument(help="Rows: CSV, TSV, JSON or Parquet.", metavar="DATA")]
 File = Annotated[Path, typer.Argument(help="An adapter file.", metavar="FILE")]
@@ -71,11 +72,10 @@ def evaluate(
             json_module.dumps(prediction, ensure_ascii=False) for prediction in result.predictions
         )
         write_file(predictions, "".join(f"{line}\n" for line in lines).encode())
-    for warning in result.warnings:
-        note(f"Note: {warning}")
+    show_findings(result.findings)
     if json:
         content = {"file": str(file), "digest": adapter.digest, **result.measured.model_dump()}
-        show_json({**content, "held_out": result.held_out, "warnings": result.warnings})
+        show_json({**content, "held_out": result.held_out, "findings": as_json(result.findings)})
     else:
         rows = "test rows" if result.held_out else "rows"
         show_table(*_measured_table(result.measured, rows))
@@ -108,8 +108,19 @@ def inspect(file: File, json: AsJson = False) -> None:
         rows.append(("trained on", f"{manifest.training.rows} rows, seed {manifest.training.seed}"))
         rows.append(("settings", json_module.dumps(manifest.training.settings)))
     show_table(str(file), ("field", "value"), rows)
-    if manifest.measured is not None:
-        show_measured(manifest)
+    show_measured(manifest)
+    show_findings(manifest.findings)
+
+
+def show_findings(findings: "Iterable[Finding]") -> None:
+    """Say what checks have found, a line each."""
+    for each in findings:
+        note(f"{'Warning' if each.severity == 'warning' else 'Note'}: {each.text}.")
+
+
+def as_json(findings: "Iterable[Finding]") -> list[dict[str, Any]]:
+    """The findings for programs."""
+    return [each.model_dump(mode="json") for each in findings]
 
 
 def show_measured(manifest: "Manifest") -> None:

@@ -48,4 +48,4 @@ def import_peft(
     with progress_bars() as stage:
         result = import_adapter(folder, opened, feature_cache(), stage, names, task, any_base)
     write_file(output, result.content)
-    show_trained(output, result, result.warnings, None, json)
+    show_trained(output, result, result.manifest.findings, None, json)

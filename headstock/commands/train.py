@@ -24,8 +24,10 @@ from headstock.commands.measure import (
     TestData,
     TestSplit,
     TrainSplit,
+    show_findings,
     show_measured,
 )
+from headstock.commands.measure import as_json as findings_as_json
 from headstock.commands.tuning import (
     Budget,
     MlflowUri,
@@ -39,6 +41,7 @@ from headstock.commands.tuning import (
 from headstock.output import note, show_json
 
 if TYPE_CHECKING:
+    from adapters.manifest import Finding
     from training.experiments.tune import Tuned
     from training.train import Trained
 
@@ -182,7 +185,7 @@ def train(
     from training.output import check_output
     from training.peft.lora import read_peft
     from training.recipe import make_recipe
-    from training.train import Places, train_adapter
+    from training.train import Origin, Places, train_adapter
 
     check_output(output, *filter(None, (data, test_data, unlabelled)))
     if any_base and peft is None:
@@ -216,13 +219,13 @@ def train(
         if ambition is not None:
             tuned = search(work, recipe, stage, places, ambition)
             recipe, places = tuned.recipe, replace(places, resume=True)
-        origin = tuned.origin if tuned else {}
+        origin = Origin() if tuned is None else tuned.origin
         result = train_adapter(*work, recipe, stage, places, ready, origin, unlabelled)
     write_file(output, result.content)
-    warnings = result.warnings
+    findings = result.manifest.findings
     if tuned is not None:
-        warnings = (*tuned.notes, *warnings, *log(tuned, output, result.manifest.measured))
-    show_trained(output, result, warnings, tuned, json)
+        findings = (*findings, *log(tuned, output, result.manifest.measured))
+    show_trained(output, result, findings, tuned, json)
 
 
 def check_lora(lora: bool, tune: str | None, changes: Sequence[str]) -> None:
@@ -239,15 +242,18 @@ def check_lora(lora: bool, tune: str | None, changes: Sequence[str]) -> None:
 def show_trained(
     output: Path,
     trained: "Trained",
-    warnings: Sequence[str],
+    findings: "Sequence[Finding]",
     tuned: "Tuned | None",
     json: bool,
 ) -> None:
-    """Say what was written to `output`, and what a search led there."""
-    for warning in warnings:
-        note(f"Note: {warning}")
+    """Say what was written to `output`, what was found, and what a search led there."""
+    show_findings(findings)
     if json:
-        content = {"file": str(output), "digest": trained.digest, "warnings": warnings}
+        content = {
+            "file": str(output),
+            "digest": trained.digest,
+            "findings": findings_as_json(findings),
+        }
         searched = {} if tuned is None else {"tuned": as_json(tuned)}
         show_json({**content, **searched, "manifest": trained.manifest.model_dump(mode="json")})
     else:

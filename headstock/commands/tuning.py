@@ -9,7 +9,7 @@ import typer
 from headstock.output import note, show_table
 
 if TYPE_CHECKING:
-    from adapters.manifest import Measured
+    from adapters.manifest import Finding, Measured
     from backbone import Backbone
     from training.data.rows import Columns
     from training.experiments.trial import JudgedOn, Trial
@@ -77,24 +77,27 @@ def search(
         raise
 
 
-def open_tracker(uri: str | None) -> "Callable[[Tuned, Path, Measured | None], tuple[str, ...]]":
-    """What logs a search, to nowhere without a URI, and gives notes for the user.
+def open_tracker(
+    uri: str | None,
+) -> "Callable[[Tuned, Path, Measured | None], tuple[Finding, ...]]":
+    """Return what logs a search, to nowhere without a URI.
 
-    What MLflow refuses is a note, since the adapter is written by then. Raises TrainingError
+    What MLflow refuses is a finding, since the adapter is written by then. Raises TrainingError
     without MLflow.
     """
     if uri is None:
         return lambda *_: ()
     from training.errors import TrainingError
     from training.experiments.tracking import Mlflow
+    from training.findings import make_finding
 
     mlflow = Mlflow(uri)
 
-    def log(tuned: "Tuned", file: Path, measured: "Measured | None") -> tuple[str, ...]:
+    def log(tuned: "Tuned", file: Path, measured: "Measured | None") -> "tuple[Finding, ...]":
         try:
             mlflow.log(tuned, file, measured)
         except TrainingError as error:
-            return (str(error),)
+            return (make_finding("not-logged", str(error)[:1500]),)
         return ()
 
     return log

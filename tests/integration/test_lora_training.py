@@ -263,7 +263,7 @@ def test_lora_that_does_not_help_is_left_out(
     data.write_text("\n".join(lines))
     trained = train(data, backbone, weights, tmp_path / "run", recipe(rate=1e-7, head_rate=1e-7))
     assert read_adapter(trained.content).lora is None
-    assert any("LoRA did not lower the loss" in warning for warning in trained.warnings)
+    assert "lora-left-out" in [each.code for each in trained.manifest.findings]
 
 
 @pytest.fixture(scope="module")
@@ -357,8 +357,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_weights(
     monkeypatch.setattr(Prototypes, "loss", bad_once)
     bad = 25  # of eight steps an epoch
     trained = train(data, backbone, weights, tmp_path / "run", recipe(epochs=20, patience=20))
-    assert "the loss became nan at step 25 (epoch 4)" in trained.warnings[0]
-    assert "the best before, are kept" in trained.warnings[0]
+    assert "the loss became nan at step 25 (epoch 4)" in trained.manifest.findings[0].text
+    assert "the best before, are kept" in trained.manifest.findings[0].text
     probe, *_ = read_phases(tmp_path / "run")
     assert (len(probe.epochs), len(probe.steps)) == (3, 24)
     calls, bad = 0, 5

@@ -145,7 +145,7 @@ def test_features_are_those_of_merged_weights(
     base = home / "sources" / "bert"
     folder = write_peft(tmp_path / "peft", named, base_model_name_or_path=str(base), **config)
     found = read_peft(folder, bert.manifest)
-    assert found.notes == ()  # the base model's folder is there, and has the backbone's weights
+    assert found.findings == ()  # the base model's folder is there, and has the backbone's weights
     assert found.lora.rank == max(4, *ranks.values(), 4)
     served = encode_texts(bert, TEXTS, POOLED, cache, lambda *_: None, found.lora)
     model = transformers.AutoModel.from_pretrained(base).eval()
@@ -165,7 +165,7 @@ def test_lora_behind_the_features_is_left_out(
     with_pooler = read_peft(write_peft(tmp_path / "a", {**one, **pooler}), bert.manifest)
     without = read_peft(write_peft(tmp_path / "b", one), bert.manifest)
     assert with_pooler.lora.digest == without.lora.digest
-    assert "LoRA behind the features is left out: 'pooler.dense'" in with_pooler.notes[-1]
+    assert "LoRA behind the features is left out: 'pooler.dense'" in with_pooler.findings[-1].text
     layer = {"classifier.weight": np.zeros((3, WIDTH), np.float32)}
     folder = write_peft(tmp_path / "c", {**one, **pooler}, layer, task_type="TOKEN_CLS")
     with pytest.raises(InvalidPeft, match=r"LoRA inside its head, at 'pooler\.dense'"):
@@ -214,7 +214,7 @@ def test_a_tagger_comes_with_its_head(
     manifest = adapter.manifest
     assert (manifest.task, manifest.head, manifest.labels) == ("tagging", "linear", TAGS)
     assert (manifest.measured, manifest.training, manifest.temperature) == (None, None, 1.0)
-    assert "the LoRA names no base model" in trained.warnings[0]
+    assert "the LoRA names no base model" in trained.manifest.findings[0].text
     assert import_adapter(folder, bert, cache, stage).content == trained.content
     for ours, logits in zip(scores(adapter, bert, cache), run(model, bert, "logits"), strict=True):
         np.testing.assert_allclose(ours, softmax(logits[1:-1]), atol=1e-4)  # no [CLS], [SEP]

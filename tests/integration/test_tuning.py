@@ -107,7 +107,8 @@ def tune(
 def test_heads_are_searched_where_lora_cannot_be(tiny: Backbone, tmp_path: Path) -> None:
     data = letters(tmp_path / "rows.csv")
     tuned = tune(data, tiny, Recipe(), Places(tmp_path / "run"))
-    assert any("LoRA was not searched: backbone tiny comes from an ONNX" in x for x in tuned.notes)
+    (found,) = tuned.origin.findings
+    assert "LoRA was not searched: backbone tiny comes from an ONNX" in found.text
     assert {(trial.recipe.method, trial.recipe.names) for trial in tuned.trials} == {
         (head, names)
         for head in ("logistic", "ridge", "centroid", "knn", "mlp")

@@ -32,14 +32,12 @@ class Split:
 class Leaks:
     """What makes the test easier than it looks, and what no model can learn.
 
-    `count` test rows have a text that training holds too; `conflicts` texts of training have more
-    than one target.
+    `rows` are the places of test rows whose text training holds too; `conflicts` those of the first
+    training row of each text that has more than one target.
     """
 
-    count: int
-    examples: tuple[str, ...]
-    conflicts: int
-    conflict_examples: tuple[str, ...]
+    rows: tuple[int, ...]
+    conflicts: tuple[int, ...]
 
 
 def normalise(text: str) -> str:
@@ -85,16 +83,17 @@ def split_rows(
 
 def find_leaks(rows: Rows[Target], split: Split) -> Leaks:
     """Texts that train and test share, and training texts of several targets, after `normalise`."""
-    targets_of: dict[str, dict[Target, None]] = defaultdict(dict)
-    for i in split.train:
-        targets_of[normalise(rows.texts[i])][rows.targets[i]] = None
-    shared = [rows.texts[i] for i in split.test if normalise(rows.texts[i]) in targets_of]
-    conflicts = [text for text, targets in targets_of.items() if len(targets) > 1]
+    targets_of: dict[str, set[Target]] = defaultdict(set)
+    first_with: dict[str, int] = {}
+    for place in map(int, split.train):
+        text = normalise(rows.texts[place])
+        targets_of[text].add(rows.targets[place])
+        first_with.setdefault(text, place)
     return Leaks(
-        count=len(shared),
-        examples=tuple(dict.fromkeys(shared))[:EXAMPLES],
-        conflicts=len(conflicts),
-        conflict_examples=tuple(conflicts[:EXAMPLES]),
+        rows=tuple(
+            place for place in map(int, split.test) if normalise(rows.texts[place]) in first_with
+        ),
+        conflicts=tuple(place for text, place in first_with.items() if len(targets_of[text]) > 1),
     )
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from adapters.manifest import Finding
 from training.data.reading import read_table
 from training.data.splits import normalise
 from training.errors import InvalidData
+from training.findings import make_finding
 
 MOST_TEXTS = 20_000
 # The graph of near texts takes time by the square of all that is in it, and probabilities take
@@ -23,7 +25,7 @@ class Unlabelled:
 
     texts: tuple[str, ...] = ()
     fingerprint: str = ""
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 NONE = Unlabelled()
@@ -68,13 +70,24 @@ def read_unlabelled(
             f"{path} has no text that is no labelled row; give other texts of the same kind, or "
             "leave out --unlabelled"
         )
-    notes = []
+    findings = []
     if left_out:
-        notes.append(
-            f"unlabelled texts that are rows to measure on too, and were left out: {left_out}"
+        findings.append(
+            make_finding(
+                "unlabelled-measured",
+                f"unlabelled texts that are rows to measure on too, and were left out: {left_out}",
+                texts=left_out,
+            )
         )
     if len(kept) > most:
-        notes.append(f"of {len(kept):,} unlabelled texts {most:,} were drawn")
+        findings.append(
+            make_finding(
+                "unlabelled-drawn",
+                f"of {len(kept):,} unlabelled texts {most:,} were drawn",
+                texts=len(kept),
+                drawn=most,
+            )
+        )
         places = np.random.default_rng(seed).choice(len(kept), most, replace=False)
         kept = [kept[place] for place in np.sort(places)]
-    return Unlabelled(tuple(kept), digest.hexdigest(), tuple(notes))
+    return Unlabelled(tuple(kept), digest.hexdigest(), tuple(findings))

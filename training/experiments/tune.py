@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from training.experiments.search import Limits, Search
 from training.experiments.space import head_recipes, lora_space
 from training.experiments.trial import Trial
 from training.features import FeatureCache
+from training.findings import make_finding
 from training.recipe import Recipe
 from training.run import Run
 from training.tasks import TASKS
-from training.train import Places, read_split
+from training.train import Origin, Places, read_split
 from training.workshop import Stage, TrainingRows, Workshop, plain_examples, usual_names
 
 _SAME_WEIGHTS = 0.1  # about 1, which changes no fit to speak of
@@ -38,17 +39,13 @@ class Ambition:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The recipe to train by. `chosen` is its trial's number, None where no trial was done.
-
-    `origin` is for the manifest's settings, `notes` are for the user's eyes.
-    """
+    """The recipe to train by. `chosen` is its trial's number, None where no trial was done."""
 
     recipe: Recipe
     chosen: int | None
     why: str
     trials: tuple[Trial, ...]
-    origin: Mapping[str, str | float]
-    notes: tuple[str, ...]
+    origin: Origin
 
 
 def tune_recipe(
@@ -82,27 +79,39 @@ def tune_recipe(
 
     trouble = judge.lora_trouble() if ambition.with_lora else None
     lora_follows = ambition.with_lora and trouble is None
-    notes = [] if trouble is None else [f"LoRA was not searched: {trouble}"]
+    findings = []
+    if trouble is not None:
+        findings.append(
+            make_finding("lora-not-searched", f"LoRA was not searched: {trouble[:1500]}")
+        )
     recipes = head_recipes(base, bool(judge.rows.names), _weights_differ(judge))
     chosen = search.heads(recipes, lora_follows)
     if chosen is None:
-        notes.append("no trial was done within the budget: the settings are those that were given")
-        return Tuned(base, None, "", ledger.trials, {}, tuple(notes))
+        unsearched = make_finding(
+            "unsearched",
+            "no trial was done within the budget: the settings are those that were given",
+            budget_s=ambition.budget_s,
+        )
+        return Tuned(base, None, "", ledger.trials, Origin({}, (*findings, unsearched)))
     if lora_follows:
         space = lora_space(base, backbone.manifest)
         better = search.lora(len(recipes), chosen.trial.recipe, space)
         if better is None:
-            notes.append("no trial with LoRA was done")
+            findings.append(make_finding("lora-not-searched", "no trial with LoRA was done"))
         elif better.trial.recipe.lora is not None:
             chosen = better
         else:
-            notes.append(f"LoRA was not taken: without it the loss is {better.why}")
+            findings.append(
+                make_finding(
+                    "lora-left-out", f"LoRA was not taken: without it the loss is {better.why}"
+                )
+            )
     if run is not None and search.new_trials:
         run.end()  # a checkpoint of a training after an earlier choice
     done = sum(trial.state == "done" for trial in ledger.trials)
-    origin = {"tuned_trials": float(done), "tuned_budget_s": ambition.budget_s}
-    trial = chosen.trial
-    return Tuned(trial.recipe, trial.number, chosen.why, ledger.trials, origin, tuple(notes))
+    settings = {"tuned_trials": float(done), "tuned_budget_s": ambition.budget_s}
+    trial, origin = chosen.trial, Origin(settings, tuple(findings))
+    return Tuned(trial.recipe, trial.number, chosen.why, ledger.trials, origin)
 
 
 def _judge(

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.lora import Lora, make_lora
+from adapters.manifest import Finding
 from training.data.splits import hold_out
 from training.examples import Examples
 from training.features import NOTHING, Encoded
+from training.findings import make_finding
 from training.finetune.prototypes import as_head, judge_prototypes
 from training.finetune.settings import LoraRecipe
 from training.heads import METHODS, Fit, Fold, choose_head, fit_chosen
@@ -42,7 +44,7 @@ class Probe:
     fit: Fit
     taught: SelfTaught
     own_head: bool
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def fit_with_lora(
@@ -52,8 +54,8 @@ def fit_with_lora(
     encoded: Encoded,
     named: Encoded,
     more: Encoded = NOTHING,
-) -> tuple[Fitted | None, tuple[str, ...]]:
-    """LoRA and a head on the features behind it, and notes for the user; None if it does not help.
+) -> tuple[Fitted | None, tuple[Finding, ...]]:
+    """Train LoRA and a head on the features behind it; None if it does not help.
 
     Some rows are held out: they say when to stop, which head to fit and how sure it may be, and
     whether LoRA is worth having. Then LoRA and head are trained anew on all rows.
@@ -65,10 +67,14 @@ def fit_with_lora(
     frozen = taught_examples(workshop, rows, encoded, named)
     without = _choose_by(workshop, rows, frozen, probe.held, more).chosen.loss
     if probe.fit.loss >= without:
-        worse = (
+        left_out = make_finding(
+            "lora-left-out",
             "LoRA did not lower the loss of the rows that were held out for it: the adapter is a "
+            "head on the frozen backbone",
+            loss_with=probe.fit.loss,
+            loss_without=without,
         )
-        return None, (*probe.notes, f"{worse}head on the frozen backbone")
+        return None, (*probe.findings, left_out)
     tuner = Tuner(workshop.open_backbone(), task, settings, recipe.seed, workshop.weights)
     tuned = tuner.train(
         _labelled(workshop, rows, frozen, np.arange(len(rows.texts))),
@@ -105,9 +111,9 @@ def fit_with_lora(
             **_flat(settings),
         },
         lora=lora,
-        notes=probe.taught.notes,
+        findings=probe.taught.findings,
     )
-    return fitted, (*probe.notes, *tuned.notes)
+    return fitted, (*probe.findings, *tuned.findings)
 
 
 def probe_lora(
@@ -145,7 +151,7 @@ def probe_lora(
         own_head = own.loss < fit.loss
         if own_head:
             fit, taught = own, taught.left_out()
-    return Probe(lora, tuned.epochs, held, fit, taught, own_head, tuned.notes)
+    return Probe(lora, tuned.epochs, held, fit, taught, own_head, tuned.findings)
 
 
 def _choose_by(

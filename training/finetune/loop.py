@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adapters.manifest import Finding
 from training.curves import Curves
 from training.errors import TrainingError
+from training.findings import make_finding
 from training.finetune.checkpoint import Checkpoint, State
 from training.finetune.learner import Learner
 from training.finetune.material import Material
@@ -30,14 +32,14 @@ class Tuned:
     """The LoRA of the best epoch; `epochs` of the fixed length were trained to reach it.
 
     `prototypes` [C, d] are what it learned beside, of classes. `loss` is of the validation rows,
-    None without such; `notes` are for the user's eyes.
+    None without such.
     """
 
     factors: dict[str, Factors]
     prototypes: NDArray[np.float32] | None
     epochs: int
     loss: float | None
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(slots=True)
@@ -92,18 +94,18 @@ class LoraTraining:
         last = (epochs if stop_after is None else stop_after) - 1
         monitor = Monitor(curves, self._task.KIND, ends[last])
         begun = int(np.searchsorted(ends, self._now.step, side="right"))
-        notes: tuple[str, ...] = ()
+        findings: tuple[Finding, ...] = ()
         for epoch in range(begun, last + 1):
-            note = self._epoch(epoch, ends, ends[last], monitor, checkpoint, progress)
-            if note is not None:
-                notes = (note,)
+            failure = self._epoch(epoch, ends, ends[last], monitor, checkpoint, progress)
+            if failure is not None:
+                findings = (failure,)
                 break
             self._end_epoch(epoch, monitor)
             if self._validation and epoch - self._now.best_epoch >= self._settings.patience:
                 break
             checkpoint.save(self._state())
         progress(ends[last], ends[last])
-        return self._tuned(notes)
+        return self._tuned(findings)
 
     def _epoch(
         self,
@@ -113,8 +115,8 @@ class LoraTraining:
         monitor: Monitor,
         checkpoint: Checkpoint,
         progress: Progress,
-    ) -> str | None:
-        """The epoch's steps that are not done yet; what to say if one fails."""
+    ) -> Finding | None:
+        """Do the epoch's steps that are not done yet; tell if one fails."""
         batches = self._batches(epoch)
         first, saved_at = ends[epoch] - len(batches), time.monotonic()
         for batch in batches[self._now.step - first :]:
@@ -202,7 +204,7 @@ class LoraTraining:
         self._learner.put_moments(parts["moment"])
         self._best = parts["best"]
 
-    def _failed(self, epoch: int, loss: float) -> str:
+    def _failed(self, epoch: int, loss: float) -> Finding:
         """What to say of a loss that is not finite. Raises TrainingError where nothing is kept."""
         what = (
             f"the loss became {loss} at step {self._now.step + 1} (epoch {epoch + 1}); lower "
@@ -210,9 +212,16 @@ class LoraTraining:
         )
         if not self._best:
             raise TrainingError(f"{what}; no epoch was finished before")
-        return f"{what}. The weights of epoch {self._now.best_epoch + 1}, the best before, are kept"
+        kept = self._now.best_epoch + 1
+        return make_finding(
+            "lora-diverged",
+            f"{what}. The weights of epoch {kept}, the best before, are kept",
+            step=self._now.step + 1,
+            epoch=epoch + 1,
+            kept_epoch=kept,
+        )
 
-    def _tuned(self, notes: tuple[str, ...]) -> Tuned:
+    def _tuned(self, findings: tuple[Finding, ...]) -> Tuned:
         self._learner.put(self._best)
         loss = self._now.best_loss
         return Tuned(
@@ -220,5 +229,5 @@ class LoraTraining:
             prototypes=self._learner.prototypes(),
             epochs=self._now.best_epoch + 1,
             loss=loss if math.isfinite(loss) else None,
-            notes=notes,
+            findings=findings,
         )

@@ -3,16 +3,18 @@
 import re
 from pathlib import Path
 
+from adapters.manifest import Finding
 from backbone import BackboneError, Manifest
 from training.backbones.folder import weights_sha256
 from training.errors import InvalidPeft
+from training.findings import make_finding
 from training.peft.config import PeftConfig
 
 _HUB_ID = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*")  # a path begins with / or . or C:
 
 
-def check_base(config: PeftConfig, manifest: Manifest) -> tuple[str, ...]:
-    """Notes where it cannot be told.
+def check_base(config: PeftConfig, manifest: Manifest) -> tuple[Finding, ...]:
+    """Compare the base models of LoRA and backbone; a finding where that cannot be told.
 
     Equal widths and names prove nothing: all models of a family have them.
 
@@ -29,10 +31,12 @@ def check_base(config: PeftConfig, manifest: Manifest) -> tuple[str, ...]:
             raise _other(f"{base[:120]!a}", manifest)
         return ()
     named = f"{base[:120]!a}" if base else "no base model"
-    return (
+    unknown = make_finding(
+        "lora-base-unknown",
         f"the LoRA names {named}, and backbone {manifest.name} comes from {source.kind} "
-        f"{source.id!r}: that these are the same weights cannot be told from it",
+        f"{source.id[:200]!r}: that these are the same weights cannot be told from it",
     )
+    return (unknown,)
 
 
 def _weights_in(base: str) -> str | None:

@@ -55,8 +55,9 @@ def import_adapter(
     # Of tags each row is a token's.
     golden = golden_rows(np.concatenate([np.atleast_2d(each) for each in encoded.features]))
     tensors = {**head.tensors, **peft.lora.tensors()}
+    manifest = manifest.model_copy(update={"findings": peft.findings})
     content = build_adapter(manifest, tensors, golden)
-    return Trained(content, hashlib.sha256(content).hexdigest(), manifest, peft.notes)
+    return Trained(content, hashlib.sha256(content).hexdigest(), manifest)
 
 
 def _feature(head: CarriedHead) -> str:

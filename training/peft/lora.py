@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.lora import Lora, check_lora, make_lora
-from adapters.manifest import MAX_RANK, MAX_SITES
+from adapters.manifest import MAX_RANK, MAX_SITES, Finding
 from backbone import Manifest
 from training.errors import InvalidPeft
+from training.findings import make_finding
 from training.peft.base import check_base
 from training.peft.config import PeftConfig
 from training.peft.folder import PeftFolder, read_folder
@@ -28,7 +29,7 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PeftLora:
-    """A folder's LoRA at a backbone's sites; `notes` are for the user's eyes.
+    """A folder's LoRA at a backbone's sites, and what was found about it.
 
     `head` are tensors of modules behind the features, by their names in the model; `head_lora` the
     modules there that have LoRA, which changes no feature; `family` what transformers calls the
@@ -40,7 +41,7 @@ class PeftLora:
     head: Mapping[str, Matrix]
     head_lora: tuple[str, ...]
     family: str
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def settings(self) -> dict[str, str | float]:
@@ -57,7 +58,7 @@ def read_peft(path: Path, manifest: Manifest, any_base: bool = False) -> PeftLor
         InvalidAdapter: its LoRA has other widths than the backbone's sites.
     """
     folder = read_folder(path)
-    notes = () if any_base else check_base(folder.config, manifest)
+    findings = () if any_base else check_base(folder.config, manifest)
     factors, head, unknown = _sort(folder.tensors)
     sites, head_lora, family = _places(factors, tuple(manifest.sites), unknown)
     if manifest.source.kind == "onnx":
@@ -79,8 +80,13 @@ def read_peft(path: Path, manifest: Manifest, any_base: bool = False) -> PeftLor
     lora = make_lora({site: (_padded(a, rank), _padded(b, rank)) for site, (a, b) in ready.items()})
     check_lora(lora, {name: (each.inputs, each.outputs) for name, each in manifest.sites.items()})
     if head_lora:
-        notes = (*notes, f"LoRA behind the features is left out: {_listed(head_lora)}")
-    return PeftLora(folder, lora, head, head_lora, family, notes)
+        left_out = make_finding(
+            "lora-head-left-out",
+            f"LoRA behind the features is left out: {_listed(head_lora)}",
+            modules=len(head_lora),
+        )
+        findings = (*findings, left_out)
+    return PeftLora(folder, lora, head, head_lora, family, findings)
 
 
 def _sort(

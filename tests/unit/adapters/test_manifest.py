@@ -4,7 +4,16 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from adapters.manifest import HEADS_OF, HeadName, Manifest, TaskName, parse_manifest
+from adapters.manifest import (
+    HEADS_OF,
+    MAX_FINDINGS,
+    Evidence,
+    Finding,
+    HeadName,
+    Manifest,
+    TaskName,
+    parse_manifest,
+)
 from tests.support import PAIRS, SITES, make_manifest
 
 CENTROID = {"metric": "cosine", "scale": 1.0}
@@ -107,6 +116,8 @@ def test_the_rows_of_every_task_can_be_described(task: TaskName) -> None:
             {"measured": {"baselines": {"a": {str(n): {"value": 1} for n in range(100)}}}},
             "the numbers value, low",
         ),
+        ({"findings": [{"evidence": {str(n): [] for n in range(100)}}]}, "more evidence than 16"),
+        ({"findings": [{str(n): n for n in range(100)}]}, "findings: one has more keys"),
         ({"training": {"settings": {str(n): [] for n in range(100)}}}, "a text or a number"),
     ],
 )
@@ -136,3 +147,36 @@ def test_a_manifest_may_have_as_many_parts_as_its_labels_ask_for() -> None:
         {**plain, "thresholds": thresholds, "training": training, "measured": measured}
     )
     assert parse_manifest(text).measured is not None
+
+
+def test_findings_come_back_as_they_were() -> None:
+    evidence: dict[str, Evidence] = {"rows": 3, "loss": 0.5, "which": ("a", 1, 2.5), "none": ()}
+    finding = Finding(code="some-code", severity="info", text="It is.", evidence=evidence)
+    manifest = make_manifest().model_copy(update={"findings": (finding,) * MAX_FINDINGS})
+    (first, *_) = parse_manifest(manifest.to_json()).findings
+    assert first == finding
+    assert json.loads(manifest.to_json())["findings"][0]["evidence"]["rows"] == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"code": "Some code"},
+        {"code": "x" * 65},
+        {"severity": "fatal"},
+        {"text": ""},
+        {"text": "x" * 2001},
+        {"evidence": {"x": {"y": 1}}},
+        {"evidence": {"x": None}},
+        {"evidence": {"x": "y" * 201}},
+        {"evidence": {"x": [1] * 17}},
+        {"more": 1},
+    ],
+)
+def test_findings_of_another_form_are_refused(change: dict[str, Any]) -> None:
+    finding = {"code": "some-code", "severity": "info", "text": "It is.", "evidence": {}}
+    content = json.loads(make_manifest().to_json())
+    with pytest.raises(ValueError, match="findings"):
+        parse_manifest(json.dumps({**content, "findings": [{**finding, **change}]}))
+    with pytest.raises(ValueError, match="findings"):
+        parse_manifest(json.dumps({**content, "findings": [finding] * (MAX_FINDINGS + 1)}))

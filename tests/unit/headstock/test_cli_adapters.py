@@ -33,10 +33,11 @@ def test_what_peft_saved_becomes_an_adapter(
     assert json.loads(out)["manifest"]["labels"] == ["O", "B-x", "I-x"]
     code, out, err = run(monkeypatch, capsys, *take, "b.safetensors", "--labels", "O, B-x,I-x")
     assert code == 0, err
-    assert "Note: the LoRA names no base model" in err
+    assert "Warning: the LoRA names no base model" in err
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    code, out, _ = run(monkeypatch, capsys, "inspect", "b.safetensors")
+    code, out, err = run(monkeypatch, capsys, "inspect", "b.safetensors")
     assert "rank 4 at 1 sites: layer.query" in out
+    assert "Warning: the LoRA names no base model" in err
     code, out, err = run(monkeypatch, capsys, *take, "c.safetensors", "--labels", "a,b", "--json")
     assert code == 1
     assert json.loads(out)["error"]["code"] == "invalid-peft"

@@ -85,7 +85,7 @@ def test_two_files_are_measured_on_the_second(
     trained = json.loads(out)
     assert trained["manifest"]["training"]["rows"] == len(rows) - 10
     assert trained["manifest"]["measured"]["rows"] == 11
-    assert any("stand in the training rows too: 1" in each for each in trained["warnings"])
+    assert "leaked-test-rows" in [each["code"] for each in trained["findings"]]
     evaluate = ("evaluate", "a.safetensors", *files, *columns, "--json")
     code, out, err = run(monkeypatch, capsys, *evaluate, "--predictions", "rows.jsonl")
     assert code == 0, err

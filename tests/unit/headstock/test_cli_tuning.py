@@ -51,7 +51,7 @@ def test_trials_are_shown_kept_and_taken_up_again(
     assert "is the record of another search" in err
 
 
-def test_what_mlflow_refuses_is_a_note_beside_the_adapter(
+def test_what_mlflow_refuses_is_a_finding_beside_the_adapter(
     train: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -61,8 +61,8 @@ def test_what_mlflow_refuses_is_a_note_beside_the_adapter(
     options = ("--head", "ridge", "--tune", "heads", "--mlflow", "sqlite:///x.db", "--json")
     code, out, err = run(monkeypatch, capsys, *train, *options)
     assert code == 0, err
-    assert "Note: MLflow at sqlite:///x.db failed" in err
-    assert any("MLflow" in warning for warning in json.loads(out)["warnings"])
+    assert "Warning: MLflow at sqlite:///x.db failed" in err
+    assert "not-logged" in [each["code"] for each in json.loads(out)["findings"]]
     assert (tmp_path / "a.safetensors").exists()
 
 

@@ -139,7 +139,7 @@ def test_a_mix_that_helps_is_taken_measured_and_evaluated_alike(
     cache = FeatureCache(tmp_path / "cache")
     for head in heads:
         trained = train(data, backbone, cache, task=task, head=head)
-        assert not [each for each in trained.warnings if "mix" in each]
+        assert not [each for each in trained.manifest.findings if "mix" in each.code]
         manifest = trained.manifest
         assert manifest.training is not None
         assert (manifest.feature, len(manifest.mix or ())) == ("layers", 3)
@@ -166,9 +166,10 @@ def test_a_mix_that_does_not_help_leaves_the_adapter_as_without_it(
     data = write_rows(tmp_path / "rows.jsonl", backbone, layer=-1)
     cache = FeatureCache(tmp_path / "cache")
     tried, plain = (train(data, backbone, cache, mix=each) for each in (True, False))
-    (note,) = tried.warnings
-    assert "did not clearly lower the loss out of fold" in note
-    assert plain.warnings == ()
+    (found,) = tried.manifest.findings
+    assert (found.code, found.severity) == ("mix-left-out", "info")
+    assert "did not clearly lower the loss out of fold" in found.text
+    assert plain.manifest.findings == ()
     assert (tried.manifest.feature, tried.manifest.mix) == ("pooled", None)
     first, second = (read_adapter(each.content) for each in (tried, plain))
     assert first.manifest.measured == second.manifest.measured

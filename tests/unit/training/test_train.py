@@ -14,7 +14,7 @@ from adapters.adapter import Adapter, read_adapter
 from adapters.answers import Classified
 from adapters.container import read_container
 from backbone import Backbone, BackboneNotFound
-from tests.tiny import make_tiny_backbone
+from tests.tiny import MAX_LENGTH, make_tiny_backbone
 from training import augment as augmentation
 from training.data.rows import Columns
 from training.errors import InvalidData, TrainingError
@@ -178,10 +178,15 @@ def test_leaks_and_conflicts_are_reported(data: Path, backbone: Backbone, tmp_pa
     leaked = rows[-1].split(",")[0]
     rows += [f'"  {leaked.upper()}! ",letters,train', f"{leaked},digits,train"]
     data.write_text("\n".join(rows))
-    warnings = train(data, backbone, tmp_path / "cache").warnings
-    assert any("stand in the training rows too: 1;" in warning for warning in warnings)
-    assert any("different labels in different rows: 1:" in warning for warning in warnings)
-    assert leaked in " ".join(warnings)
+    content = train(data, backbone, tmp_path / "cache").content
+    found = {each.code: each for each in read_adapter(content).manifest.findings}
+    assert found["leaked-test-rows"].evidence == {"rows": 1}
+    assert "too: 1 (row 60 of the data)" in found["leaked-test-rows"].text
+    assert found["conflicting-labels"].evidence == {"texts": 1}
+    assert "different rows: 1 (row 61 of the data)" in found["conflicting-labels"].text
+    assert {found[code].severity for code in found} == {"warning"}
+    # A file goes to other places than the rows of its training.
+    assert leaked.encode() not in content
 
 
 def test_a_better_baseline_is_pointed_out(backbone: Backbone, tmp_path: Path) -> None:
@@ -195,8 +200,10 @@ def test_a_better_baseline_is_pointed_out(backbone: Backbone, tmp_path: Path) ->
     ]
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in rows))
-    warnings = train(data, backbone, tmp_path / "cache").warnings
-    assert any("no better than: majority, tfidf" in warning for warning in warnings)
+    findings = train(data, backbone, tmp_path / "cache").manifest.findings
+    (found,) = (each for each in findings if each.code == "weak-adapter")
+    assert found.severity == "warning"
+    assert found.evidence == {"baselines": ("majority", "tfidf")}
 
 
 def test_a_baseline_that_is_as_good_is_pointed_out(backbone: Backbone, tmp_path: Path) -> None:
@@ -213,7 +220,9 @@ def test_a_baseline_that_is_as_good_is_pointed_out(backbone: Backbone, tmp_path:
     assert measured is not None
     assert measured.adapter["accuracy"].value == 0.75
     assert measured.baselines["majority"]["accuracy"].value == 0.75
-    assert any("no better than: majority" in warning for warning in trained.warnings)
+    (found,) = trained.manifest.findings
+    assert found.code == "weak-adapter"
+    assert "no better than: majority" in found.text
 
 
 def test_labels_that_look_alike_and_unused_splits_are_pointed_out(
@@ -222,9 +231,33 @@ def test_labels_that_look_alike_and_unused_splits_are_pointed_out(
     lines = data.read_text().splitlines()
     lines[2::4] = [line.replace("digits", "digits\u200b") for line in lines[2::4]]
     data.write_text("\n".join([*lines, "hello,letters,validation"]))
-    warnings = train(data, backbone, tmp_path / "cache").warnings
-    assert any(r"'digits' and 'digits\u200b'; they are trained" in each for each in warnings)
-    assert "rows of other splits are not used: 'validation' (1)" in warnings
+    manifest = train(data, backbone, tmp_path / "cache").manifest
+    found = {each.code: each.text for each in manifest.findings}
+    assert r"'digits' and 'digits\u200b'; they are trained" in found["similar-labels"]
+    assert found["unused-rows"] == "rows of other splits are not used: 'validation' (1)"
+
+
+@pytest.mark.parametrize(("n_long", "severity"), [(1, "info"), (4, "warning")])
+def test_texts_that_are_cut_are_counted(
+    data: Path, backbone: Backbone, home: Path, tmp_path: Path, n_long: int, severity: str
+) -> None:
+    """Also those whose features are cached already."""
+    lines = data.read_text().splitlines()
+    for place in range(n_long):
+        text, _, rest = lines[1 + place].partition(",")
+        lines[1 + place] = f"{text * MAX_LENGTH},{rest}"
+    data.write_text("\n".join(lines))
+    for _ in range(2):
+        trained = train(data, backbone, tmp_path / "cache")
+        (found,) = trained.manifest.findings
+        assert (found.code, found.severity) == ("inputs-truncated", severity)
+        assert found.evidence == {"training_rows": n_long, "max_length": MAX_LENGTH}
+        assert found.text.startswith(f"{n_long} of 40 training rows are longer than the 16 tokens")
+    without = "\n".join(line.rsplit(",", 1)[0] for line in lines)
+    (tmp_path / "all.csv").write_text(without)
+    adapter = read_adapter(trained.content)
+    (found,) = evaluate(adapter, tmp_path / "all.csv", home, tmp_path).findings
+    assert (found.code, found.evidence["data_rows"]) == ("inputs-truncated", n_long)
 
 
 def test_an_unknown_backbone_is_named(data: Path, backbone: Backbone, tmp_path: Path) -> None:
@@ -265,10 +298,10 @@ def test_the_rows_of_the_training_are_measured_where_it_held_them_out(
     assert result.measured == trained.manifest.measured
     assert (result.measured.rows, result.held_out) == (12, True)
     assert len(result.predictions) == 60
-    assert "measured are the 12 that its training held out, not all 60" in result.warnings[0]
+    assert "measured are the 12 that its training held out, not all 60" in result.findings[0].text
     data.write_text("\n".join(data.read_text().splitlines()[:-1]))
     other = evaluate(adapter, data, home, tmp_path)
-    assert (other.measured.rows, other.held_out, other.warnings) == (59, False, ())
+    assert (other.measured.rows, other.held_out, other.findings) == (59, False, ())
 
 
 def test_features_are_computed_once(
@@ -314,7 +347,7 @@ def test_the_cache_is_free_for_others_while_rows_are_computed(
 
     def write_beside(done: int, _: int) -> None:
         with closing(sqlite3.connect(cache.path, timeout=0)) as other, other:
-            other.execute("INSERT INTO features VALUES (?, ?)", (bytes([done]), b""))
+            other.execute("INSERT INTO rows VALUES (?, ?, 0)", (bytes([done]), b""))
 
     texts = [f"text{number}" for number in range(5)]
     compute_features(backbone, texts, "pooled", cache, write_beside)

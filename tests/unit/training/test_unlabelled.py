@@ -76,7 +76,7 @@ def test_texts_of_the_same_kind_help() -> None:
     assert found.tried["unlabelled"] == "yes"
     assert found.tried["out_of_fold_loss_unlabelled"] < found.tried["out_of_fold_loss_labelled"]  # type: ignore[operator]  # numbers
     assert with_them > without + 0.02
-    assert found.notes == ()
+    assert found.findings == ()
 
 
 def test_what_a_better_head_makes_needless_is_left_out() -> None:
@@ -84,11 +84,11 @@ def test_what_a_better_head_makes_needless_is_left_out() -> None:
     again = found.left_out()
     assert again.teacher is None
     assert again.tried["unlabelled"] == "no"
-    assert "prototypes" in again.notes[0]  # they were a gain, only not for this head
+    assert "prototypes" in again.findings[0].text  # they were a gain, only not for this head
     assert again.to_fit(few_and_many()[2]).problem is found.without.problem
     nothing = choose_with_guesses("logistic", TASK, found.without, None, [])
     assert nothing.left_out().tried == {}
-    assert nothing.left_out().notes == ()
+    assert nothing.left_out().findings == ()
 
 
 def test_probabilities_take_memory_of_a_fold_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_texts_that_tell_nothing_are_left_out() -> None:
     assert found.teacher is None
     assert found.chosen is found.without
     assert found.tried["unlabelled"] == "no"
-    assert "no clear gain" in found.notes[0]
+    assert "no clear gain" in found.findings[0].text
 
 
 @pytest.mark.usefixtures("short_grid_of_nets")
@@ -257,4 +257,4 @@ def test_a_row_of_another_split_teaches_nothing(tmp_path: Path) -> None:
     more.write_text("\n".join(["text", *(row.split(",")[0] for row in rows), "another"]))
     found = read_lesson(data, Columns(), Recipe(), more).teaching.unlabelled
     assert found.texts == ("another",)
-    assert "40" in found.notes[0]
+    assert "40" in found.findings[0].text

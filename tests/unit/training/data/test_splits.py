@@ -145,7 +145,7 @@ def test_equal_texts_never_straddle_and_classes_keep_two(
     texts = base.texts + tuple(letter + end for letter, _, end in drawn)
     rows = Rows(texts, base.targets + tuple(label for _, label, _ in drawn), None)
     split = split_rows(rows, TASK, seed=seed)
-    assert find_leaks(rows, split).count == 0
+    assert find_leaks(rows, split).rows == ()
     assert min(Counter(rows.targets[i] for i in split.train).values()) >= 2
     assert 0 < len(split.test) <= round(0.2 * len(texts)) + 3
     assert sorted([*split.train, *split.test]) == list(range(len(texts)))
@@ -160,18 +160,9 @@ def test_another_class_never_takes_the_last_rows_of_a_small_one(seed: int) -> No
     assert Counter(rows.targets[i] for i in split.train) == {"a": 19, "b": 2}
 
 
-def test_leaks_and_conflicts_are_counted_with_examples() -> None:
+def test_leaks_and_conflicts_are_found_by_their_rows() -> None:
     texts = ("Lost card", "lost card?", "Hello", "hello!", "LOST  CARD", "lost card", "new")
     rows = Rows(texts, ("a", "b", "c", "c", "a", "a", "c"), None)
     leaks = find_leaks(rows, Split(np.arange(4), np.arange(4, 7), given=True))
-    assert leaks.count == 2
-    assert leaks.examples == ("LOST  CARD", "lost card")
-    assert leaks.conflicts == 1
-    assert leaks.conflict_examples == ("lost card",)
-
-
-def test_examples_are_few() -> None:
-    texts = tuple(f"text {i % 9}" for i in range(18))
-    rows = Rows(texts, ("a", "b") * 9, None)
-    leaks = find_leaks(rows, Split(np.arange(9), np.arange(9, 18), given=True))
-    assert (leaks.count, len(leaks.examples)) == (9, 5)
+    assert leaks.rows == (4, 5)
+    assert leaks.conflicts == (0,)

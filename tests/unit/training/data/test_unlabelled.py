@@ -19,16 +19,15 @@ def test_texts_that_differ_in_no_word_stand_once(tmp_path: Path) -> None:
     path = write(tmp_path, "Where is it?", "where is it", "I paid twice")
     found = read_unlabelled(path, "text", [], [], 0)
     assert found.texts == ("Where is it?", "I paid twice")
-    assert found.notes == ()
+    assert found.findings == ()
 
 
 def test_neither_training_nor_test_rows_are_among_them(tmp_path: Path) -> None:
     path = write(tmp_path, "a training row", "A TEST ROW!", "another one")
     found = read_unlabelled(path, "text", ["A training row."], ["a test row"], 0)
     assert found.texts == ("another one",)
-    assert found.notes == (
-        "unlabelled texts that are rows to measure on too, and were left out: 1",
-    )
+    (finding,) = found.findings
+    assert (finding.code, finding.evidence) == ("unlabelled-measured", {"texts": 1})
 
 
 def test_nothing_new_is_refused(tmp_path: Path) -> None:
@@ -50,7 +49,8 @@ def test_of_too_many_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(found.texts) == 5
     assert found.texts == read_unlabelled(path, "text", [], [], 0).texts
     assert found.texts != read_unlabelled(path, "text", [], [], 1).texts
-    assert found.notes == ("of 20 unlabelled texts 5 were drawn",)
+    (finding,) = found.findings
+    assert (finding.code, finding.evidence) == ("unlabelled-drawn", {"texts": 20, "drawn": 5})
 
 
 def test_the_fingerprint_is_of_all_texts(tmp_path: Path) -> None:
@@ -67,6 +67,7 @@ def test_labelled_rows_count_in_what_a_graph_can_hold(
     train = [f"row {number}" for number in range(10)]
     found = read_unlabelled(path, "text", train, [], 0)
     assert len(found.texts) == 2
-    assert found.notes == ("of 30 unlabelled texts 2 were drawn",)
+    (finding,) = found.findings
+    assert finding.text == "of 30 unlabelled texts 2 were drawn"
     with pytest.raises(InvalidData, match="12 labelled rows"):
         read_unlabelled(path, "text", [*train, "a", "b"], [], 0)

@@ -17,6 +17,7 @@ from training.experiments.trial import HELD_OUT
 from training.experiments.tune import Tuned
 from training.finetune.settings import LoraRecipe
 from training.recipe import Recipe
+from training.train import Origin
 
 
 class Fake(ModuleType):
@@ -48,7 +49,7 @@ def tuned() -> Tuned:
         update={"state": "failed", "reason": "why", "loss": None, "standard_error": None}
     )
     trials = (trial_of(0, [1.0, 2.0]), lora, failed)
-    return Tuned(Recipe(head="logistic"), 0, "the least loss", trials, {}, ())
+    return Tuned(Recipe(head="logistic"), 0, "the least loss", trials, Origin())
 
 
 def test_a_search_is_a_run_with_its_trials_inside(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.manifest import Finding
 from backbone import Manifest
 from backbone.manifest import Source, TextPreprocessing
 from tests.peft_folders import CONFIG
@@ -17,7 +18,9 @@ WEIGHTS = b"the weights"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def notes(base: str | None, identity: str = MINILM, kind: str = "huggingface") -> tuple[str, ...]:
+def compared(
+    base: str | None, identity: str = MINILM, kind: str = "huggingface"
+) -> tuple[Finding, ...]:
     weights = hashlib.sha256(WEIGHTS).hexdigest()
     source = Source.model_validate({"kind": kind, "id": identity, "weights_sha256": weights})
     settings = TextPreprocessing(max_length=8, pad_id=0)
@@ -36,7 +39,7 @@ def notes(base: str | None, identity: str = MINILM, kind: str = "huggingface") -
     ],
 )
 def test_the_same_id_needs_no_word(base: str, identity: str) -> None:
-    assert notes(base, identity) == ()
+    assert compared(base, identity) == ()
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ def test_the_same_id_needs_no_word(base: str, identity: str) -> None:
 )
 def test_another_id_is_refused(base: str) -> None:
     with pytest.raises(InvalidPeft, match=f"trained on '{base}', and backbone mine.*--any-base"):
-        notes(base)
+        compared(base)
 
 
 @pytest.mark.parametrize(
@@ -53,20 +56,20 @@ def test_another_id_is_refused(base: str) -> None:
     [None, "", "/srv/models/minilm", "./minilm", "C:\\minilm", "/" + "x" * 5000, "a\x00b", ".."],
 )
 def test_what_cannot_be_compared_is_noted(base: str | None) -> None:
-    (note,) = notes(base)
-    assert "that these are the same weights cannot be told" in note
+    (finding,) = compared(base)
+    assert "that these are the same weights cannot be told" in finding.text
 
 
 @pytest.mark.parametrize("kind", ["folder", "onnx"])
 def test_a_backbone_without_an_id_cannot_be_compared(kind: str) -> None:
-    (note,) = notes("bert-base-uncased", "bert-base-uncased", kind)
-    assert f"comes from {kind} 'bert-base-uncased'" in note
+    (finding,) = compared("bert-base-uncased", "bert-base-uncased", kind)
+    assert f"comes from {kind} 'bert-base-uncased'" in finding.text
 
 
 @pytest.mark.parametrize("kind", ["huggingface", "folder"])
 def test_a_local_base_model_is_compared_by_its_weights(tmp_path: Path, kind: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(WEIGHTS)
-    assert notes(str(tmp_path), kind=kind) == ()
+    assert compared(str(tmp_path), kind=kind) == ()
     (tmp_path / "model.safetensors").write_bytes(b"others")
     with pytest.raises(InvalidPeft, match=r"trained on the weights in .*, and backbone mine"):
-        notes(str(tmp_path), kind=kind)
+        compared(str(tmp_path), kind=kind)
