@@ -142,7 +142,10 @@ def test_the_adapter_is_that_of_the_chosen_settings(tiny: Backbone, tmp_path: Pa
         "tuned_trials": 6.0,
         "tuned_budget_s": 600.0,
     }
-    same = trained.manifest.model_copy(update={"training": plain.manifest.training})
+    (found,) = trained.manifest.findings
+    assert found.code == "lora-not-searched"
+    changes = {"training": plain.manifest.training, "findings": ()}
+    same = trained.manifest.model_copy(update=changes)
     assert same == plain.manifest
 
 
