@@ -1,6 +1,7 @@
 """For all tests."""
 
 import gc
+import signal
 
 import pytest
 from hypothesis import settings
@@ -8,6 +9,10 @@ from hypothesis import settings
 # Machines are shared: an example that took long says nothing of the code.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
+
+# A run in the background or under nohup ignores them, and so would every server that it starts.
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:
