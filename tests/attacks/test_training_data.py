@@ -309,3 +309,25 @@ def test_one_file_for_both_training_and_test_rows(tmp_path: Path) -> None:
     for name in ("rows.csv", "link.csv"):
         message = refusal(tmp_path / "rows.csv", "text,label\na,x\n", test_data=tmp_path / name)
         assert "cannot hold the training rows and be --test-data too" in message
+
+
+@pytest.mark.parametrize("columns", [["Text", "label"], [" text ", "label"], ["TEXT", "label"]])
+def test_a_column_in_another_case_is_proposed(tmp_path: Path, columns: list[str]) -> None:
+    message = refusal(tmp_path / "rows.csv", f"{','.join(columns)}\na,x\n")
+    assert f"Did you mean --input-column {columns[0]!r}?" in message
+
+
+def test_a_tsv_that_has_commas(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "rows.tsv", "text,label\na,x\n")
+    assert "separator seems to be ','. Save it with commas as .csv" in message
+
+
+def test_columns_as_pandas_writes_them(tmp_path: Path) -> None:
+    frame = {"text": {"0": "a", "1": "b"}, "label": {"0": "x", "1": "y"}}
+    message = refusal(tmp_path / "rows.json", json.dumps(frame))
+    assert "orient='records'" in message
+
+
+def test_a_label_that_is_no_text(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "rows.json", '[{"text": "a", "label": 1.5}]')
+    assert "column 'label': 1.5 is a float. Write it as text. Is it the right column?" in message

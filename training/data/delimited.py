@@ -35,10 +35,10 @@ def read_delimited(path: Path, text: str, delimiter: str) -> Table:
             "quotes doubled."
         ) from error
     header = tuple(records[0])
-    if delimiter == "," and len(header) == 1 and (other := _other_separator(header[0])):
+    if len(header) == 1 and (other := _other_separator(header[0])):
         raise InvalidData(
             f"{path}: the header is one column, {header[0]!r:.80}: the file's separator seems to "
-            f"be {other!r}. Save it with commas, or with tabs as .tsv."
+            f"be {other!r}. Save it with commas as .csv, or with tabs as .tsv."
         )
     for number, record in zip(numbers, records, strict=True):
         if len(record) != len(header):
@@ -51,5 +51,5 @@ def read_delimited(path: Path, text: str, delimiter: str) -> Table:
 
 
 def _other_separator(header: str) -> str | None:
-    """What seems to separate the columns of a file that is not separated by commas."""
-    return next((separator for separator in ";\t|" if separator in header), None)
+    """Guess what separates the columns of a file that has another separator than its name says."""
+    return next((separator for separator in "\t;|," if separator in header), None)

@@ -36,13 +36,25 @@ def _listed(path: Path, text: str) -> list[object] | None:
 
 
 def _refuse_nested(path: Path, value: dict[str, object]) -> None:
-    """Raises InvalidData for an object such as {"data": [rows]}, which is no row itself."""
+    """Raises InvalidData for an object such as {"data": [rows]}, which is no row itself.
+
+    pandas writes {"text": {"0": …}, "label": {"0": …}} unless it is told otherwise.
+    """
+    if value and all(_is_column(part) for part in value.values()):
+        raise InvalidData(
+            f"{path} holds columns of numbered cells, as pandas writes them by default. Write rows "
+            "with to_json(path, orient='records')."
+        )
     if value and all(_are_rows(part) for part in value.values()):
         keys = ", ".join(f"{key!r:.40}" for key in list(value)[:5])
         raise InvalidData(
             f"{path} is one JSON object with the keys {keys}{' …' if len(value) > 5 else ''}, and "
             f"no row. Give a list of objects such as {_ROW}, or one object per line."
         )
+
+
+def _is_column(value: object) -> bool:
+    return isinstance(value, dict) and len(value) > 0 and all(key.isdecimal() for key in value)
 
 
 def _are_rows(value: object) -> bool:

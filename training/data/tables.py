@@ -33,7 +33,8 @@ class Table:
             raise InvalidData(f"{self.path} has {count} columns {column!r}. Rename all but one.")
         there = ", ".join(repr(name) for name in self.columns[:20])
         # Near enough to be a typo: 'intent', a likely label, is 0.6 near to 'text'.
-        near = difflib.get_close_matches(column, self.columns, n=1, cutoff=0.8)
+        near = [name for name in self.columns if name.strip().casefold() == column.casefold()]
+        near = near or difflib.get_close_matches(column, self.columns, n=1, cutoff=0.8)
         advice = f"Name the right one with {flag}; the first line must be the header."
         if near:
             advice = f"Did you mean {flag} {near[0]!r}?"

@@ -17,7 +17,7 @@ def as_label(cell: object) -> str:
     try:
         return check_label(as_text(cell).strip())
     except ValueError as error:
-        raise ValueError(f"{error}. Is it the right column?") from error
+        raise ValueError(f"{str(error).rstrip('.')}. Is it the right column?") from error
 
 
 def check_number_of_labels(table: Table, column: str, n_labels: int) -> None:
