@@ -46,14 +46,14 @@ class Examples:
             self.x, self.y, kind, n_labels, _weights(self.y, kind, n_labels, weights), seed
         )
 
-    def folds(self, strata: Sequence[str], seed: int) -> list[Fold]:
-        """For cross-validation; `strata` has a name for each training row."""
+    def folds(self, strata: Sequence[str], groups: NDArray[np.int64], seed: int) -> list[Fold]:
+        """Make folds for cross-validation from the stratum and the group of each training row."""
         # A row's class must be taught in every fold. A label or tag may be missing from one, and a
         # few rows of a rare one shall not halve what all are judged by.
         rows = self.rows[self.judged]
         is_per_row = len(np.unique(rows)) == len(rows)
         least = 2 if self.y.ndim == 1 and is_per_row else MAX_FOLDS
-        return make_folds(strata, self.rows, self.judged, seed, least)
+        return make_folds(strata, groups, self.rows, self.judged, seed, least)
 
 
 def of_rows(x: NDArray[np.float32], y: NDArray[Any]) -> Examples:

@@ -18,6 +18,7 @@ KINDS: Final[Mapping[str, Severity]] = {
     "mix-left-out": "info",
     "not-converged": "info",
     "not-logged": "warning",
+    "repeated-rows": "info",
     "similar-labels": "warning",
     "unlabelled-drawn": "info",
     "unlabelled-left-out": "info",

@@ -34,12 +34,12 @@ def fit_frozen(
     """
     recipe, task = workshop.recipe, workshop.task
     plain = plain_examples(workshop, rows, encoded)
-    strata = task.strata(rows.targets)
+    strata, groups = task.strata(rows.targets), rows.groups
 
     method = METHODS[recipe.method]
 
     def choose(examples: Examples, what: str) -> Chosen:
-        folds = examples.folds(strata, recipe.seed)
+        folds = examples.folds(strata, groups, recipe.seed)
         problem = make_problem(workshop, rows, examples)
         return choose_head(method, task, problem, folds, workshop.stage(what))
 
@@ -60,7 +60,7 @@ def fit_frozen(
     chosen, tried = choose_with_copies(recipe, rows.texts, examples, without, choose, encode)
     x = vectors_of(more)
     progress = None if x is None else workshop.stage("fit with unlabelled texts")
-    folds = examples.folds(strata, recipe.seed)
+    folds = examples.folds(strata, groups, recipe.seed)
     self_taught = choose_with_guesses(recipe.method, task, chosen, x, folds, progress)
     found = fit_chosen(method, task, self_taught.to_fit(x))
     return Fitted(

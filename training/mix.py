@@ -166,8 +166,9 @@ def _learn(
     task, recipe = workshop.task, workshop.recipe
     examples = of_rows(layers[:, -1], task.encode(rows.targets, rows.labels, None))
     problem = examples.problem(task.KIND, len(rows.labels), recipe.weights, recipe.seed)
+    folds = examples.folds(task.strata(rows.targets), rows.groups, recipe.seed)
     with quiet_solvers():
-        return learn_mix(layers, problem, examples.folds(task.strata(rows.targets), recipe.seed))
+        return learn_mix(layers, problem, folds)
 
 
 def _mixed(encoded: Encoded, mix: NDArray[np.float32]) -> Encoded:

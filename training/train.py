@@ -272,6 +272,14 @@ def _findings(
             f"({number_rows(leaks.rows)} of the data); the figures flatter",
             rows=len(leaks.rows),
         )
+    repeated = len(lesson.teaching.texts) - len(np.unique(lesson.teaching.groups))
+    if repeated:
+        yield make_finding(
+            "repeated-rows",
+            f"training rows whose text stands in an earlier row already: {repeated:,} of "
+            f"{len(lesson.teaching.texts):,}; folds keep equal texts together",
+            rows=repeated,
+        )
     if leaks.conflicts and task.KIND != VALUES:  # values of equal texts scatter, and may
         yield make_finding(
             "conflicting-labels",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from adapters.lora import Lora
 from adapters.manifest import Finding
 from backbone import Backbone
+from training.data.groups import group_texts
 from training.data.unlabelled import NONE, Unlabelled
 from training.examples import Examples, name_as_text, of_rows, of_tokens
 from training.features import Encoded, FeatureCache, Progress, encode_texts
@@ -56,6 +57,11 @@ class TrainingRows:
     labels: tuple[str, ...]
     names: Mapping[str, str]
     unlabelled: Unlabelled = NONE
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """The group [n] of each row: equal texts are of one."""
+        return group_texts(self.texts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -58,10 +58,10 @@ class RowsJudge:
         task = shop.task
         examples = taught_examples(shop, rows, self.encoded, self.named)
         problem, counted = make_problem(shop, rows, examples), self._row_weights()
-        strata = task.strata(rows.targets)
+        strata, groups = task.strata(rows.targets), rows.groups
         losses, places, first = [], [], None
         for seed in self.seeds(recipe):
-            folds = examples.folds(strata, seed)
+            folds = examples.folds(strata, groups, seed)
             fit = fit_head(METHODS[recipe.method], task, problem, folds, stage("fit"))
             held = np.sort(np.concatenate([fold.held for fold in folds]))
             losses.append(fit.losses / problem.weights[held] * counted[held])

@@ -52,7 +52,9 @@ def run(
 
     def fit(examples: Examples, what: str) -> Chosen:
         problem = examples.problem(task.KIND, 2, "none", 0)
-        return choose_head(METHODS["logistic"], task, problem, examples.folds(strata, 0))
+        return choose_head(
+            METHODS["logistic"], task, problem, examples.folds(strata, np.arange(len(strata)), 0)
+        )
 
     def encode(changed: Sequence[str], what: str) -> Encoded:
         return Encoded(list(vectors(changed)))
@@ -79,7 +81,7 @@ def test_no_copy_of_a_held_out_row_teaches(
     copies = Encoded([np.array([row]) for row in np.tile(rows, n_copies)])  # each bears its row
     examples = with_copies(taught, copies, n_rows)
     assert len(examples.x) == n_rows * (1 + n_copies) + n_names
-    for fold in examples.folds([str(label) for label in y], seed):
+    for fold in examples.folds([str(label) for label in y], np.arange(len(y)), seed):
         held, train = examples.x[fold.held, 0], examples.x[fold.train, 0]
         assert not set(held.tolist()) & set(train.tolist())
         assert (fold.held < n_rows).all()  # copies are never judged

@@ -189,6 +189,26 @@ def test_leaks_and_conflicts_are_reported(data: Path, backbone: Backbone, tmp_pa
     assert leaked.encode() not in content
 
 
+def test_rows_that_stand_twice_tell_a_fold_nothing(backbone: Backbone, tmp_path: Path) -> None:
+    """Labels are drawn by lot: who is judged by what was fitted seems to know them."""
+    random = np.random.default_rng(0)
+    texts = ["".join(random.choice(list("abcdefgh"), size=8)) for _ in range(120)]
+    labels = random.choice(["one", "two"], size=len(texts))
+    lines = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    twice = [f"{line},train" for line in lines[:80]] + [f"{line},train" for line in lines[:80]]
+    data = tmp_path / "rows.csv"
+    data.write_text(
+        "\n".join(["text,label,split", *twice, *(f"{line},test" for line in lines[80:])])
+    )
+    cache = FeatureCache(tmp_path / "cache")
+    recipe = Recipe(head="knn")  # which knows every row by heart
+    manifest = train_adapter(data, Columns(), backbone, cache, recipe, stage).manifest
+    assert manifest.training is not None
+    assert float(manifest.training.settings["out_of_fold_loss"]) > 0.5  # 0.27 with copies
+    (found,) = (each for each in manifest.findings if each.code == "repeated-rows")
+    assert found.evidence == {"rows": 80}
+
+
 def test_a_better_baseline_is_pointed_out(backbone: Backbone, tmp_path: Path) -> None:
     """The classes differ by the order of two letters, which a mean of tokens cannot see."""
     words = {"one": "ab ab", "two": "ba ba"}

@@ -61,7 +61,9 @@ def test_cross_validation_is_the_mean_of_repeats_on_each_row(
     problem = make_problem(shop, judge.rows, examples)
     strata = shop.task.strata(judge.rows.targets)
     fits = [
-        fit_head(METHODS["ridge"], shop.task, problem, examples.folds(strata, seed))
+        fit_head(
+            METHODS["ridge"], shop.task, problem, examples.folds(strata, judge.rows.groups, seed)
+        )
         for seed in (4, 5)
     ]
     expected = (fits[0].losses + fits[1].losses) / 2

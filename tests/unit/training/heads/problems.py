@@ -36,7 +36,7 @@ def problem_of(
     features: Floats, labels: Labels, n_classes: int, seed: int
 ) -> tuple[Problem, list[Fold]]:
     examples = of_rows(features, labels)
-    folds = examples.folds([str(label) for label in labels], seed)
+    folds = examples.folds([str(label) for label in labels], np.arange(len(labels)), seed)
     return examples.problem("class", n_classes, "none", seed), folds
 
 

@@ -31,7 +31,7 @@ class Squares:
 
 def chosen_strength(x: Any, y: Any) -> float:
     problem = Problem(x.astype(np.float32), y, VALUES, y.shape[1], np.ones(len(y)), 0)
-    folds = of_rows(problem.x, y).folds(["all"] * len(y), 0)
+    folds = of_rows(problem.x, y).folds(["all"] * len(y), np.arange(len(y)), 0)
     fit = fit_head(Ridge(), cast(Task[Any], Squares()), problem, folds)
     return float(fit.settings["strength"])
 
@@ -61,7 +61,7 @@ def test_raw_outputs_are_scikit_learns(kind: Kind, strength: float, width: int) 
 
 def test_each_fold_is_fitted_on_its_training_rows_alone() -> None:
     problem = problem_of_kind("values")
-    folds = of_rows(problem.x, problem.y).folds(["all"] * 60, 0)
+    folds = of_rows(problem.x, problem.y).folds(["all"] * 60, np.arange(60), 0)
     inner = Standard.of(problem.x).x
     for candidate in walk(Ridge(), problem, folds):
         for fold in folds:
@@ -99,7 +99,7 @@ def test_what_can_be_learnt_says_how_strong_a_fit_may_be() -> None:
 def test_temperatures_are_inside_their_bounds(n_classes: int, spread: float) -> None:
     x, y = blobs(n_classes, 10, spread=spread, d=64)
     problem = Problem(x, y, "class", n_classes, np.ones(len(y)), 0)
-    folds = of_rows(x, y).folds([str(label) for label in y], 0)
+    folds = of_rows(x, y).folds([str(label) for label in y], np.arange(len(y)), 0)
     for candidate in walk(Ridge(), problem, folds):
         if 0.1 <= float(candidate.settings["strength"]) <= 10:
             temperature = fit_temperature(candidate.raw, y)

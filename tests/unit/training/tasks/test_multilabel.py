@@ -199,7 +199,7 @@ def test_folds_hold_a_row_of_a_rare_label_each_and_say_nothing() -> None:
     features = np.random.default_rng(0).normal(size=(len(targets), 4)).astype(np.float32)
     y = TASK.encode(targets, LETTERS)
     examples = of_rows(features, y)
-    folds = examples.folds(TASK.strata(targets), 0)
+    folds = examples.folds(TASK.strata(targets), np.arange(len(targets)), 0)
     assert len(folds) == 5
     assert sorted(np.concatenate([fold.held for fold in folds])) == list(range(len(targets)))
     fit = fit_head(Logistic(), TASK, examples.problem(LABELS, 3, "none", 0), folds)
