@@ -9,25 +9,26 @@ from benchmarks.engine.stage import FULL, Stage
 from benchmarks.engine.throughput import Capacity
 from benchmarks.job import Outcome, Stream, pooled
 
-_RATE = 50.0  # requests/s of the light tenant, about a twentieth of what the server can do
+_SHARE = 1 / 20  # of what the server can do, that the light tenant asks for
 _REQUESTS = 2_100  # of the light tenant on each side, in all rounds of the full pace
 _TURNS = 2  # in each round of the pace, so that slow seconds hit both sides
 
 
-def bulk(stage: Stage, _: Capacity) -> list[Figure]:
+def bulk(stage: Stage, capacity: Capacity) -> list[Figure]:
     """Figures beside a neighbour whose 8 clients send requests of 32."""
-    return _beside(stage, "requests of 32", stage.bulk(stage.large[1:2]))
+    return _beside(stage, capacity, "requests of 32", stage.bulk(stage.large[1:2]))
 
 
-def singles(stage: Stage, _: Capacity) -> list[Figure]:
+def singles(stage: Stage, capacity: Capacity) -> list[Figure]:
     """Figures beside a neighbour whose 64 clients send single texts."""
-    return _beside(stage, "single texts", stage.singles(stage.large[1:2]))
+    return _beside(stage, capacity, "single texts", stage.singles(stage.large[1:2]))
 
 
-def _beside(stage: Stage, name: str, neighbour: Stream) -> list[Figure]:
+def _beside(stage: Stage, capacity: Capacity, name: str, neighbour: Stream) -> list[Figure]:
     """Each side has its turn in every round; percentiles are over all rounds."""
-    light = Stream(stage.large[:1], stage.texts.plain, rate=_RATE)
-    seconds = _REQUESTS / _RATE / (_TURNS * FULL.rounds)
+    rate = _SHARE * capacity.bulk
+    light = Stream(stage.large[:1], stage.texts.plain, rate=rate)
+    seconds = _REQUESTS / rate / (_TURNS * FULL.rounds)
     alone: list[Outcome] = []
     beside: list[Outcome] = []
     kept: list[float] = []
@@ -42,7 +43,7 @@ def _beside(stage: Stage, name: str, neighbour: Stream) -> list[Figure]:
     base, found = pooled(alone), pooled(beside)
     times = found.percentile_ms(99) / base.percentile_ms(99)
     rows = f"{statistics.median(kept):.2f} [{min(kept):.2f}, {max(kept):.2f}]"
-    what = f"a tenant with {_RATE:.0f} single texts/s beside a neighbour that saturates in {name}"
+    what = f"a tenant with {rate:.0f} single texts/s beside a neighbour that saturates in {name}"
     return [
         Figure(f"{what}: p99 ÷ alone", f"{times:.2f} ({_shown(found)}; {_shown(base)})", "2"),
         Figure(f"{what}: rows/s ÷ those of the same load by one tenant", rows, "0.97"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from adapters.adapter import build_adapter
 from adapters.manifest import Calibration, Manifest
-from backbone.manifest import MODEL_FILE, TOKENIZER_FILE
+from backbone.manifest import MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from benchmarks.peers.full_model import HEAD, MODEL, TOKENIZER
 from benchmarks.peers.peer import Tenant
 from headstock.commands.common import open_backbone
@@ -37,9 +37,12 @@ def make_tenant(folder: Path, number: int) -> Tenant:
 
 
 def write_full_model(tenant: Tenant, backbone: Path) -> None:
-    """The tenant's folder, with a copy of the encoder that no other tenant shares."""
+    """Write the tenant's folder, with a copy of the encoder that no other tenant shares."""
     tenant.folder.mkdir(parents=True)
     shutil.copyfile(backbone / MODEL_FILE, tenant.folder / MODEL)
+    weights = backbone / WEIGHTS_FILE  # of a backbone with LoRA graphs, which the model names
+    if weights.exists():
+        shutil.copyfile(weights, tenant.folder / WEIGHTS_FILE)
     shutil.copyfile(backbone / TOKENIZER_FILE, tenant.folder / TOKENIZER)
     np.savez(tenant.folder / HEAD, weight=tenant.weight, labels=np.array(tenant.labels))
 
