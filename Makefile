@@ -15,8 +15,6 @@ ALONE := $(addprefix tests/attacks/test_,cache_timing.py grpc_connections.py reg
 # namespace: in `make test-deploy`.
 SLOW := $(addprefix tests/integration/test_,catalog_packages.py families.py folders.py layers.py \
 		nothing_leaves.py races.py sentence_transformers.py) tests/attacks/test_api_fuzz.py
-# More than cores: half of the time a test waits for a server or a command that it has started.
-WORKERS := $(shell expr $$(nproc) \* 3 / 2)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Where it is set, each of the hundreds of processes that tests start compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -46,7 +44,7 @@ serve: setup ## Keep a server up with the sample tenants
 	@$(BIN)/headstock demo --serve
 
 test: check ## Lint, types and all tests
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder \
 		--ignore=tests/deploy $(addprefix --ignore=,$(ALONE) $(SLOW))
 	@$(BIN)/pytest $(ALONE)
 
