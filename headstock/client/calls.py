@@ -149,11 +149,18 @@ def rollback(tenant: str, adapter: str) -> Call[answers.Release]:
     return Call("POST", f"{_adapter(tenant, adapter)}/release/rollback", False)
 
 
+def _listed(name: str, values: Sequence[str]) -> list[str]:
+    """Return the values as a list. Raises TypeError for one string, which is no list of texts."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} is one string: give a list of them, [{values[:40]!r}]")
+    return list(values)
+
+
 def predict(
     tenant: str, adapter: str, inputs: Sequence[str], top_k: int
 ) -> Call[answers.Predictions]:
     """POST texts, get predictions."""
-    content = {"inputs": list(inputs), "top_k": top_k}
+    content = {"inputs": _listed("inputs", inputs), "top_k": top_k}
     return Call("POST", f"{_adapter(tenant, adapter)}/predict", True, json=content)
 
 
@@ -161,7 +168,11 @@ def predict_all(
     tenant: str, adapters: Sequence[str], inputs: Sequence[str], top_k: int
 ) -> Call[answers.FanOut]:
     """POST texts for several adapters."""
-    content = {"adapters": list(adapters), "inputs": list(inputs), "top_k": top_k}
+    content = {
+        "adapters": _listed("adapters", adapters),
+        "inputs": _listed("inputs", inputs),
+        "top_k": top_k,
+    }
     return Call("POST", f"{_tenant(tenant)}/predict", True, json=content)
 
 
@@ -171,7 +182,7 @@ def embed(
     """POST texts, get vectors."""
     content = {
         "model": model,
-        "input": list(inputs),
+        "input": _listed("inputs", inputs),
         "dimensions": dimensions,
         "input_type": input_type,
     }

@@ -305,3 +305,12 @@ def test_a_key_that_no_header_can_carry_is_refused_at_once(key: str) -> None:
     with pytest.raises(ValueError, match="copy it once more") as caught:
         Client("http://127.0.0.1:9", key)
     assert type(caught.value) is ValueError
+
+
+def test_one_string_in_place_of_a_list_is_not_taken_apart() -> None:
+    with pytest.raises(TypeError, match=r"inputs is one string: give a list of them, \['hello'\]"):
+        calls.predict("acme", "intents", "hello", 1)
+    with pytest.raises(TypeError, match="adapters is one string"):
+        calls.predict_all("acme", "intents", ["hello"], 1)
+    with pytest.raises(TypeError, match="inputs is one string"):
+        calls.embed("minilm", "hello", None, None)
